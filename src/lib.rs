@@ -1,5 +1,57 @@
-//! x
+//! The Codex of RaptorFlow as a Postgres extension.
+//!
+//! What is here, in the order in which a newcomer wants it:
+//!
+//! | room | what it holds | what it may touch |
+//! |---|---|---|
+//! | [`error`] | every error a user can meet | nothing |
+//! | [`statement`] | SQL prepared once a backend | nothing of its own |
+//! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
+//! | [`policy`] | row-level security of a table, and the grants that go with it | policies and grants |
+//! | [`identifier`] | time-ordered UUIDs | nothing |
+//! | [`row_triggers`] | triggers that several tables share | the row at hand |
+//! | [`schema`] | migrate, rollback, verify, the ledger | every table's definition |
+//! | [`campaigns`] [`achievements`] [`agents`] [`intelligence`] [`alerts`] [`notifications`] | the product's functions | the tables of the same name |
+//! | [`expose`] | call-throughs in another schema | functions in that schema |
+//!
+//! All functions are installed into schema `codex` (the control file says so); the tables are made by
+//! `codex.migrate()` and never belong to the extension.
+
 use pgrx::prelude::*;
+
+mod achievements;
+mod agents;
+mod alerts;
+mod campaigns;
+mod context;
+mod error;
+mod expose;
+mod identifier;
+mod intelligence;
+mod notifications;
+mod policy;
+mod row_triggers;
+mod schema;
+mod statement;
+
 pgrx::pg_module_magic!(name = c"raptorflow_codex", version = c"0.1.0");
-#[pg_extern]
-fn hello() -> i32 { 1 }
+
+/// Called by Postgres when the library is loaded into a backend.
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    context::define_settings();
+    schema::define_settings();
+}
+
+/// What `cargo pgrx test` asks of the crate.
+#[cfg(test)]
+pub mod pg_test {
+    /// Nothing to prepare.
+    pub fn setup(_options: Vec<&str>) {}
+
+    /// Settings of the server that the tests run in.
+    #[must_use]
+    pub fn postgresql_conf_options() -> Vec<&'static str> {
+        vec![]
+    }
+}

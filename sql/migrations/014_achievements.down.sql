@@ -1,0 +1,5 @@
+-- 014 achievements, taken back.
+
+DROP TABLE public.user_stats;
+DROP TABLE public.user_achievements;
+DROP TABLE public.achievements;

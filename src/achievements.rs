@@ -1,0 +1,1 @@
+//! achievements: to be written.

@@ -1,0 +1,1 @@
+//! expose: to be written.

@@ -1,0 +1,1 @@
+//! Row-level security: what the protection of a table is, and making it so.

@@ -1,0 +1,181 @@
+//! A SQL statement that is prepared once a backend and run many times.
+//!
+//! Write the text next to the function that runs it:
+//!
+//! ```ignore
+//! statement!(CAMPAIGN_STATUS(UUID) = "SELECT c.status FROM public.campaigns AS c WHERE c.id = $1");
+//!
+//! CAMPAIGN_STATUS.with(|s| s.read_one(client, &[id.into()], |row| row.get::<String>(1)))
+//! ```
+//!
+//! Postgres re-plans a kept statement by itself when a table, a role or the search path changed, so it
+//! outlives DDL, `SET ROLE` and DROP/CREATE EXTENSION. Two rules come with it:
+//!
+//! - The text names every schema, and the SQL-callable function that runs it carries
+//!   `#[search_path(pg_catalog, pg_temp)]`: a caller's path can then put neither a table nor an operator
+//!   of its own in front of ours.
+//! - [`Statement::read`] runs read-only as long as the transaction has written nothing: it assigns no
+//!   transaction id and works on a hot standby. [`Statement::write`] is for everything that writes or locks
+//!   rows, and for a read that must see what another session committed a moment ago.
+
+use crate::error::{CodexError, Outcome};
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiResult};
+use std::cell::Cell;
+
+/// One statement of this backend; made by [`statement!`](crate::statement!).
+pub struct Statement {
+    sql: &'static str,
+    arguments: &'static [PgBuiltInOids],
+    plan: Cell<Option<&'static OwnedPreparedStatement>>,
+}
+
+impl Statement {
+    /// A statement that is prepared when it is first run.
+    pub const fn new(sql: &'static str, arguments: &'static [PgBuiltInOids]) -> Self {
+        Self {
+            sql,
+            arguments,
+            plan: Cell::new(None),
+        }
+    }
+
+    fn plan(&self, client: &SpiClient<'_>) -> Outcome<&'static OwnedPreparedStatement> {
+        if let Some(plan) = self.plan.get() {
+            return Ok(plan);
+        }
+        let types: Vec<PgOid> = self
+            .arguments
+            .iter()
+            .map(|oid| PgOid::BuiltIn(*oid))
+            .collect();
+        let prepared = with_hint_on_missing_table(|| client.prepare(self.sql, &types))?;
+        // Leaked on purpose: the plan lives as long as the backend, and freeing it while the process
+        // exits would reach into a Postgres that is already taken down.
+        let plan: &'static OwnedPreparedStatement = Box::leak(Box::new(prepared.keep()));
+        self.plan.set(Some(plan));
+        Ok(plan)
+    }
+
+    /// Runs the statement without writing; gives what `take` makes of each row.
+    pub fn read<T>(
+        &self,
+        client: &SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+        take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
+    ) -> Outcome<Vec<T>> {
+        let plan = self.plan(client)?;
+        let rows = client.select(plan, None, arguments)?;
+        rows.map(take)
+            .collect::<SpiResult<Vec<T>>>()
+            .map_err(CodexError::from)
+    }
+
+    /// Like [`read`](Self::read), for a statement of which only the first row matters.
+    pub fn read_one<T>(
+        &self,
+        client: &SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+        take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
+    ) -> Outcome<Option<T>> {
+        Ok(self.read(client, arguments, take)?.into_iter().next())
+    }
+
+    /// Runs a statement that writes or locks, with a fresh snapshot; gives what `take` makes of each row
+    /// that it returns.
+    pub fn write<T>(
+        &self,
+        client: &mut SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+        take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
+    ) -> Outcome<Vec<T>> {
+        let plan = self.plan(client)?;
+        let rows = client.update(plan, None, arguments)?;
+        rows.map(take)
+            .collect::<SpiResult<Vec<T>>>()
+            .map_err(CodexError::from)
+    }
+
+    /// Like [`write`](Self::write), for a statement of which only the first row matters.
+    pub fn write_one<T>(
+        &self,
+        client: &mut SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+        take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
+    ) -> Outcome<Option<T>> {
+        Ok(self.write(client, arguments, take)?.into_iter().next())
+    }
+
+    /// Runs a statement that writes and returns no rows; gives how many rows it wrote.
+    pub fn execute(
+        &self,
+        client: &mut SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+    ) -> Outcome<usize> {
+        let plan = self.plan(client)?;
+        Ok(client.update(plan, None, arguments)?.len())
+    }
+}
+
+/// Declares a [`Statement`]: a name, the types of its parameters in order, and its text.
+///
+/// The types are those of [`PgBuiltInOids`] without the ending: `UUID`, `TEXT`, `INT8`, `TIMESTAMPTZ`.
+#[macro_export]
+macro_rules! statement {
+    ($(#[$doc:meta])* $name:ident ($($kind:ident),* $(,)?) = $sql:expr) => {
+        ::std::thread_local! {
+            $(#[$doc])*
+            static $name: $crate::statement::Statement = const {
+                $crate::statement::Statement::new(
+                    $sql,
+                    &[$($crate::statement::builtin::$kind),*],
+                )
+            };
+        }
+    };
+}
+
+/// The parameter types of statements, by the names that [`statement!`](crate::statement!) uses.
+#[rustfmt::skip]
+pub mod builtin {
+    use pgrx::prelude::PgBuiltInOids as Oid;
+    pub const UUID: Oid = Oid::UUIDOID;
+    pub const UUID_ARRAY: Oid = Oid::UUIDARRAYOID;
+    pub const TEXT: Oid = Oid::TEXTOID;
+    pub const TEXT_ARRAY: Oid = Oid::TEXTARRAYOID;
+    pub const BOOL: Oid = Oid::BOOLOID;
+    pub const INT4: Oid = Oid::INT4OID;
+    pub const INT8: Oid = Oid::INT8OID;
+    pub const NUMERIC: Oid = Oid::NUMERICOID;
+    pub const JSONB: Oid = Oid::JSONBOID;
+    pub const BYTEA: Oid = Oid::BYTEAOID;
+    pub const DATE: Oid = Oid::DATEOID;
+    pub const TIMESTAMPTZ: Oid = Oid::TIMESTAMPTZOID;
+    pub const OID: Oid = Oid::OIDOID;
+    pub const FLOAT8: Oid = Oid::FLOAT8OID;
+    pub const FLOAT8_ARRAY: Oid = Oid::FLOAT8ARRAYOID;
+}
+
+/// Runs `prepare`; when it fails because a table is missing, says how the tables come to be.
+fn with_hint_on_missing_table<T>(prepare: impl FnOnce() -> SpiResult<T>) -> Outcome<T> {
+    let prepared = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| Ok(prepare())))
+        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, |caught| {
+            Err(CodexError::wrong_state(format!(
+                "the tables of the Codex are not complete in this database: {}",
+                message_of(&caught)
+            ))
+            .with_hint("Run SELECT * FROM codex.migrate(); SELECT * FROM codex.verify() tells what is missing."))
+        })
+        .execute()?;
+    Ok(prepared?)
+}
+
+/// The message of an error that was caught on its way up.
+pub fn message_of(caught: &pgrx::pg_sys::panic::CaughtError) -> String {
+    use pgrx::pg_sys::panic::CaughtError::{ErrorReport, PostgresError, RustPanic};
+    match caught {
+        PostgresError(report) | ErrorReport(report) => report.message().to_string(),
+        RustPanic { ereport, .. } => ereport.message().to_string(),
+    }
+}
