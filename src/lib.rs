@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`error`] | every error a user can meet | nothing |
 //! | [`statement`] | SQL prepared once a backend | nothing of its own |
+//! | [`subtransaction`] | work that can fail without failing the transaction | nothing of its own |
 //! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
 //! | [`policy`] | row-level security of a table, and the grants that go with it | policies and grants |
 //! | [`identifier`] | time-ordered UUIDs | nothing |
@@ -33,6 +34,7 @@ mod policy;
 mod row_triggers;
 mod schema;
 mod statement;
+mod subtransaction;
 
 pgrx::pg_module_magic!(name = c"raptorflow_codex", version = c"0.1.0");
 
