@@ -1,30 +1,240 @@
-//! Triggers that several tables share.
+//! Triggers that several tables share, and the row that a row trigger works on.
+//!
+//! A row trigger runs once for every row that is written, so these read and change single columns of the
+//! tuple at hand and run no SQL.
 
-use crate::error::CodexError;
+use crate::error::{CodexError, OrRaise, Outcome};
+use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::num::NonZeroUsize;
 
-/// Sets `updated_at` to the time of the transaction on every UPDATE.
-#[pg_trigger]
-fn set_updated_at<'a>(
-    trigger: &'a pgrx::PgTrigger<'a>,
-) -> Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, pgrx::heap_tuple::PgHeapTupleError> {
-    let mut row = trigger
-        .new()
-        .expect("a BEFORE UPDATE row trigger has a new row")
-        .into_owned();
-    if let Err(error) = row.set_by_name("updated_at", now()) {
-        CodexError::wrong_state(format!(
-            "the trigger set_updated_at cannot set updated_at: {error}"
-        ))
-        .raise();
-    }
-    Ok(Some(row))
+/// Makes a trigger function of the given name out of a Rust function from [`TriggerData`](pg_sys::TriggerData)
+/// to the row to go on with (a null pointer where the row does not matter).
+///
+/// `#[pg_trigger]` would panic where such a function is called by `SELECT`; this one refuses it as PL/pgSQL does.
+#[macro_export]
+macro_rules! trigger_function {
+    ($name:ident, $body:path) => {
+        const _: () = {
+            #[unsafe(export_name = concat!("pg_finfo_", stringify!($name), "_trigger"))]
+            pub extern "C" fn finfo() -> &'static ::pgrx::pg_sys::Pg_finfo_record {
+                const VERSION_1: ::pgrx::pg_sys::Pg_finfo_record =
+                    ::pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+                &VERSION_1
+            }
+
+            #[unsafe(export_name = concat!(stringify!($name), "_trigger"))]
+            #[::pgrx::pg_guard]
+            pub unsafe extern "C-unwind" fn trigger(
+                call: ::pgrx::pg_sys::FunctionCallInfo,
+            ) -> ::pgrx::pg_sys::Datum {
+                // SAFETY: Postgres calls this with the call information of a version 1 function.
+                unsafe { $crate::row_triggers::run(call, $body) }
+            }
+        };
+    };
 }
+
+/// Calls the body of a trigger function.
+///
+/// # Safety
+/// `call` is the call information that Postgres gave to the function.
+pub unsafe fn run(
+    call: pg_sys::FunctionCallInfo,
+    body: fn(&pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple>,
+) -> pg_sys::Datum {
+    // SAFETY: the caller says that `call` is valid; its context is a TriggerData where it has that tag.
+    let data = unsafe {
+        let context = (*call).context;
+        let is_trigger = !context.is_null() && (*context).type_ == pg_sys::NodeTag::T_TriggerData;
+        is_trigger.then(|| &*context.cast::<pg_sys::TriggerData>())
+    };
+    let outcome = match data {
+        Some(data) => body(data),
+        None => Err(CodexError::not_supported(
+            "trigger functions can only be called as triggers",
+        )),
+    };
+    pg_sys::Datum::from(outcome.or_raise())
+}
+
+/// The row of a BEFORE row trigger: its new version and, on UPDATE, the old one.
+pub struct Row<'a> {
+    data: &'a pg_sys::TriggerData,
+    new: pg_sys::HeapTuple,
+    old: Option<pg_sys::HeapTuple>,
+}
+
+impl<'a> Row<'a> {
+    /// The row of a BEFORE INSERT or UPDATE trigger FOR EACH ROW; 55000 for any other trigger.
+    pub fn of(data: &'a pg_sys::TriggerData) -> Outcome<Self> {
+        let event = data.tg_event;
+        let before = event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_BEFORE;
+        let each_row = event & pg_sys::TRIGGER_EVENT_ROW != 0;
+        let (new, old) = match event & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT if before && each_row => (data.tg_trigtuple, None),
+            pg_sys::TRIGGER_EVENT_UPDATE if before && each_row => {
+                (data.tg_newtuple, Some(data.tg_trigtuple))
+            }
+            _ => {
+                return Err(CodexError::wrong_state(format!(
+                    "the trigger {} has to be BEFORE INSERT OR UPDATE, FOR EACH ROW",
+                    // SAFETY: Postgres hands over a valid trigger with a name.
+                    unsafe { std::ffi::CStr::from_ptr((*data.tg_trigger).tgname) }
+                        .to_string_lossy()
+                )));
+            }
+        };
+        Ok(Self { data, new, old })
+    }
+
+    fn shape(&self) -> pg_sys::TupleDesc {
+        // SAFETY: Postgres keeps the trigger's relation open while the trigger function runs.
+        unsafe { (*self.data.tg_relation).rd_att }
+    }
+
+    /// Position of the column `name`, if the table has it.
+    pub fn find_column(&self, name: &str) -> Option<NonZeroUsize> {
+        // SAFETY: rd_att of an open relation is a valid tuple descriptor.
+        unsafe { find_column(self.shape(), name) }
+    }
+
+    /// Position of the column `name`; 55000 if the table lacks it.
+    pub fn column(&self, name: &str) -> Outcome<NonZeroUsize> {
+        self.find_column(name).ok_or_else(|| {
+            CodexError::wrong_state(format!(
+                "a trigger on {} needs its column {name}, which is not there",
+                self.table()
+            ))
+            .with_hint("Run SELECT * FROM codex.verify(); it tells what the table lacks.")
+        })
+    }
+
+    /// Name of the table.
+    pub fn table(&self) -> String {
+        // SAFETY: the trigger's relation is open; its name is a NUL-terminated string of at most 64 bytes.
+        unsafe {
+            std::ffi::CStr::from_ptr((*(*self.data.tg_relation).rd_rel).relname.data.as_ptr())
+                .to_string_lossy()
+                .into_owned()
+        }
+    }
+
+    /// The table.
+    pub fn relation(&self) -> pg_sys::Relation {
+        self.data.tg_relation
+    }
+
+    /// Whether the row is being updated rather than inserted.
+    pub fn is_update(&self) -> bool {
+        self.old.is_some()
+    }
+
+    /// The value of a column in the new version.
+    pub fn new_value<T: FromDatum>(&self, column: NonZeroUsize) -> Option<T> {
+        self.value(self.new, column)
+    }
+
+    /// The value of a column in the old version; None on INSERT, too.
+    pub fn old_value<T: FromDatum>(&self, column: NonZeroUsize) -> Option<T> {
+        self.value(self.old?, column)
+    }
+
+    fn value<T: FromDatum>(&self, tuple: pg_sys::HeapTuple, column: NonZeroUsize) -> Option<T> {
+        // SAFETY: the tuple belongs to the relation of this descriptor, and the column is one of it.
+        unsafe {
+            let datum = pgrx::heap_getattr_raw(tuple, column, self.shape())?;
+            T::from_datum(datum, false)
+        }
+    }
+
+    /// The row as Postgres handed it over.
+    pub fn unchanged(self) -> pg_sys::HeapTuple {
+        self.new
+    }
+
+    /// The row with other values in some columns; each datum is of the type of its column, none is NULL.
+    pub fn with<const N: usize>(
+        self,
+        changes: [(NonZeroUsize, pg_sys::Datum); N],
+    ) -> pg_sys::HeapTuple {
+        let mut columns = changes.map(|(column, _)| column.get() as i32);
+        let mut values = changes.map(|(_, value)| value);
+        let mut nulls = [false; N];
+        // SAFETY: the tuple matches the descriptor, the three arrays have N entries, and the callers give each
+        // column a datum of its type.
+        unsafe {
+            pg_sys::heap_modify_tuple_by_cols(
+                self.new,
+                self.shape(),
+                N as i32,
+                columns.as_mut_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_mut_ptr(),
+            )
+        }
+    }
+}
+
+/// Position of the column `name` among those of a descriptor.
+///
+/// # Safety
+/// `shape` is a valid tuple descriptor.
+pub unsafe fn find_column(shape: pg_sys::TupleDesc, name: &str) -> Option<NonZeroUsize> {
+    // SAFETY: a descriptor has natts attributes behind its header.
+    let columns = unsafe { (*shape).attrs.as_slice((*shape).natts as usize) };
+    columns
+        .iter()
+        .position(|column| !column.attisdropped && is_named(column, name))
+        .and_then(|index| NonZeroUsize::new(index + 1))
+}
+
+fn is_named(column: &pg_sys::FormData_pg_attribute, name: &str) -> bool {
+    let stored = &column.attname.data;
+    name.len() < stored.len()
+        && stored[name.len()] == 0
+        && name
+            .bytes()
+            .zip(stored)
+            .all(|(byte, stored)| byte == *stored as u8)
+}
+
+/// Sets `updated_at` to the time of the transaction, on every UPDATE of the row; a value that the statement
+/// itself gives to `updated_at` is overwritten. 55000 on a table without that column.
+fn with_time(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
+    let row = Row::of(data)?;
+    let column = row.column("updated_at")?;
+    // SAFETY: a trigger runs inside a transaction.
+    let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
+    Ok(row.with([(column, pg_sys::Datum::from(now))]))
+}
+
+trigger_function!(set_updated_at, with_time);
+
+extension_sql!(
+    r#"
+CREATE FUNCTION set_updated_at() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'set_updated_at_trigger';
+
+COMMENT ON FUNCTION set_updated_at() IS
+'Trigger BEFORE UPDATE of a row: updated_at becomes the time of the transaction, whatever the statement says.';
+"#,
+    name = "trigger_set_updated_at"
+);
 
 /// Refuses a parent that would close a circle.
-#[pg_trigger]
-fn refuse_cycle<'a>(
-    trigger: &'a pgrx::PgTrigger<'a>,
-) -> Result<Option<PgHeapTuple<'a, impl WhoAllocated>>, pgrx::heap_tuple::PgHeapTupleError> {
-    Ok(trigger.new())
+fn without_cycle(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
+    Ok(Row::of(data)?.unchanged())
 }
+
+trigger_function!(refuse_cycle, without_cycle);
+
+extension_sql!(
+    r#"
+CREATE FUNCTION refuse_cycle() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'refuse_cycle_trigger';
+"#,
+    name = "trigger_refuse_cycle"
+);
