@@ -3,6 +3,8 @@
 //! A row trigger runs once for every row that is written, so these read and change single columns of the
 //! tuple at hand and run no SQL.
 
+mod cycle;
+
 use crate::error::{CodexError, OrRaise, Outcome};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -221,20 +223,4 @@ COMMENT ON FUNCTION set_updated_at() IS
 'Trigger BEFORE UPDATE of a row: updated_at becomes the time of the transaction, whatever the statement says.';
 "#,
     name = "trigger_set_updated_at"
-);
-
-/// Refuses a parent that would close a circle.
-fn without_cycle(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
-    Ok(Row::of(data)?.unchanged())
-}
-
-trigger_function!(refuse_cycle, without_cycle);
-
-extension_sql!(
-    r#"
-CREATE FUNCTION refuse_cycle() RETURNS trigger
-LANGUAGE c
-AS 'MODULE_PATHNAME', 'refuse_cycle_trigger';
-"#,
-    name = "trigger_refuse_cycle"
 );
