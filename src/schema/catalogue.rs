@@ -1,0 +1,172 @@
+//! The migrations this library knows, in order.
+//!
+//! Numbers up to 017 are the product's own. A released file never changes: the ledger keeps its checksum,
+//! and a test compares the files with `sql/migrations/released.sha256`.
+
+use sha2::{Digest, Sha256};
+
+/// One numbered migration.
+pub struct Migration {
+    /// Its number; the schema version of a database is the highest one applied.
+    pub version: i32,
+    /// Its name, as in the file name.
+    pub name: &'static str,
+    /// What it does.
+    pub body: Body,
+    /// The tables it makes, in the order in which they are made, schema included.
+    pub tables: &'static [&'static str],
+}
+
+/// What a migration is made of.
+pub enum Body {
+    /// The bookkeeping tables, and those of the tables it builds on that are missing.
+    Foundation,
+    /// 011: mends three tables of older databases that came in two shapes.
+    MendLegacy,
+    /// 012: moves the unused tables of older databases out of the way.
+    ArchiveUnused,
+    /// A text to run, and the one that takes it back.
+    Text {
+        /// Makes it.
+        up: &'static str,
+        /// Takes it back.
+        down: &'static str,
+    },
+}
+
+macro_rules! text {
+    ($file:literal) => {
+        Body::Text {
+            up: include_str!(concat!("../../sql/migrations/", $file, ".up.sql")),
+            down: include_str!(concat!("../../sql/migrations/", $file, ".down.sql")),
+        }
+    };
+}
+
+/// All migrations, oldest first.
+pub const ALL: &[Migration] = &[
+    Migration {
+        version: 10,
+        name: "foundation",
+        body: Body::Foundation,
+        tables: &["codex.migrations", "codex.roles"],
+    },
+    Migration {
+        version: 11,
+        name: "mend_legacy",
+        body: Body::MendLegacy,
+        tables: &[],
+    },
+    Migration {
+        version: 12,
+        name: "archive_unused",
+        body: Body::ArchiveUnused,
+        tables: &[],
+    },
+    Migration {
+        version: 13,
+        name: "positioning_and_campaigns",
+        body: text!("013_positioning_and_campaigns"),
+        tables: &[
+            "public.positioning",
+            "public.message_architecture",
+            "public.campaigns",
+            "public.campaign_quests",
+            "public.campaign_cohorts",
+        ],
+    },
+    Migration {
+        version: 14,
+        name: "achievements",
+        body: text!("014_achievements"),
+        tables: &["public.achievements", "public.user_achievements", "public.user_stats"],
+    },
+    Migration {
+        version: 15,
+        name: "agents",
+        body: text!("015_agents"),
+        tables: &[
+            "public.agent_registry",
+            "public.agent_capabilities",
+            "public.agent_assignments",
+            "public.agent_performance",
+            "codex.agent_executions",
+        ],
+    },
+    Migration {
+        version: 16,
+        name: "intelligence",
+        body: text!("016_intelligence"),
+        tables: &["public.intelligence_signals", "public.market_insights", "codex.insight_signals"],
+    },
+    Migration {
+        version: 17,
+        name: "alerts_and_notifications",
+        body: text!("017_alerts_and_notifications"),
+        tables: &["public.system_alerts", "public.user_notifications"],
+    },
+];
+
+/// The number of the newest migration.
+pub fn latest() -> i32 {
+    ALL.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// The migration of that number.
+pub fn find(version: i32) -> Option<&'static Migration> {
+    ALL.iter().find(|migration| migration.version == version)
+}
+
+/// The tables of the product that the migrations make: those in schema `public`.
+pub fn product_tables() -> impl Iterator<Item = (i32, &'static str)> {
+    ALL.iter().flat_map(|migration| {
+        migration
+            .tables
+            .iter()
+            .filter_map(move |table| Some((migration.version, table.strip_prefix("public.")?)))
+    })
+}
+
+/// The migration that makes a table, given as `schema.table`.
+pub fn version_of_table(table: &str) -> Option<i32> {
+    ALL.iter().find(|migration| migration.tables.contains(&table)).map(|migration| migration.version)
+}
+
+impl Migration {
+    /// The file a person would look at.
+    pub fn file(&self) -> String {
+        match self.body {
+            Body::Foundation => "sql/foundation/".to_string(),
+            _ => format!("sql/migrations/{:03}_{}.up.sql", self.version, self.name),
+        }
+    }
+
+    /// SHA-256 of everything the migration runs, up and down, in hexadecimal.
+    pub fn checksum(&self) -> String {
+        let mut hash = Sha256::new();
+        match &self.body {
+            Body::Foundation => {
+                for piece in super::foundation::PIECES {
+                    hash.update(piece.sql.as_bytes());
+                }
+            }
+            Body::MendLegacy => hash.update(super::legacy::MEND_RULES.as_bytes()),
+            Body::ArchiveUnused => {
+                for table in super::legacy::UNUSED_TABLES {
+                    hash.update(table.as_bytes());
+                    hash.update(b"\n");
+                }
+            }
+            Body::Text { up, down } => {
+                hash.update(up.as_bytes());
+                hash.update(down.as_bytes());
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// How messages name it.
+    pub fn label(&self) -> String {
+        format!("{:03} {}", self.version, self.name)
+    }
+}
