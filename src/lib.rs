@@ -42,7 +42,6 @@ pgrx::pg_module_magic!(name = c"raptorflow_codex", version = c"0.1.0");
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     context::define_settings();
-    schema::define_settings();
 }
 
 /// What `cargo pgrx test` asks of the crate.

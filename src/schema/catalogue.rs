@@ -79,7 +79,11 @@ pub const ALL: &[Migration] = &[
         version: 14,
         name: "achievements",
         body: text!("014_achievements"),
-        tables: &["public.achievements", "public.user_achievements", "public.user_stats"],
+        tables: &[
+            "public.achievements",
+            "public.user_achievements",
+            "public.user_stats",
+        ],
     },
     Migration {
         version: 15,
@@ -97,7 +101,11 @@ pub const ALL: &[Migration] = &[
         version: 16,
         name: "intelligence",
         body: text!("016_intelligence"),
-        tables: &["public.intelligence_signals", "public.market_insights", "codex.insight_signals"],
+        tables: &[
+            "public.intelligence_signals",
+            "public.market_insights",
+            "codex.insight_signals",
+        ],
     },
     Migration {
         version: 17,
@@ -109,7 +117,10 @@ pub const ALL: &[Migration] = &[
 
 /// The number of the newest migration.
 pub fn latest() -> i32 {
-    ALL.iter().map(|migration| migration.version).max().unwrap_or(0)
+    ALL.iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0)
 }
 
 /// The migration of that number.
@@ -129,7 +140,9 @@ pub fn product_tables() -> impl Iterator<Item = (i32, &'static str)> {
 
 /// The migration that makes a table, given as `schema.table`.
 pub fn version_of_table(table: &str) -> Option<i32> {
-    ALL.iter().find(|migration| migration.tables.contains(&table)).map(|migration| migration.version)
+    ALL.iter()
+        .find(|migration| migration.tables.contains(&table))
+        .map(|migration| migration.version)
 }
 
 impl Migration {
@@ -162,7 +175,10 @@ impl Migration {
                 hash.update(down.as_bytes());
             }
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// How messages name it.

@@ -13,7 +13,9 @@ pub fn query<T>(
     take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
 ) -> Outcome<Vec<T>> {
     let rows = client.select(sql, None, arguments)?;
-    rows.map(take).collect::<SpiResult<Vec<T>>>().map_err(CodexError::from)
+    rows.map(take)
+        .collect::<SpiResult<Vec<T>>>()
+        .map_err(CodexError::from)
 }
 
 /// Runs a statement that gives one value.
@@ -22,7 +24,10 @@ pub fn value<T: FromDatum + IntoDatum>(
     sql: &str,
     arguments: &[DatumWithOid<'_>],
 ) -> Outcome<Option<T>> {
-    Ok(query(client, sql, arguments, |row| row.get::<T>(1))?.into_iter().next().flatten())
+    Ok(query(client, sql, arguments, |row| row.get::<T>(1))?
+        .into_iter()
+        .next()
+        .flatten())
 }
 
 /// Runs one or more statements for what they do.
@@ -146,7 +151,11 @@ pub fn name_of(client: &SpiClient<'_>, relation: pg_sys::Oid) -> Outcome<Option<
 }
 
 /// Whether the current role has a privilege on a table.
-pub fn has_table_privilege(client: &SpiClient<'_>, table: pg_sys::Oid, privilege: &str) -> Outcome<bool> {
+pub fn has_table_privilege(
+    client: &SpiClient<'_>,
+    table: pg_sys::Oid,
+    privilege: &str,
+) -> Outcome<bool> {
     Ok(value(
         client,
         "SELECT pg_catalog.has_table_privilege($1::oid, $2::text)",

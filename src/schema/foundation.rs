@@ -5,7 +5,9 @@
 //! `(workspace_id, id)` of `cohorts` and `moves`, which the composite foreign keys need. It is an index
 //! and not a constraint, because an index is built while others read the table.
 
-use super::database::{self, column_type, has_table_privilege, has_unique_key, oid_of, owns, table_exists};
+use super::database::{
+    self, column_type, has_table_privilege, has_unique_key, oid_of, owns, table_exists,
+};
 use crate::error::{CodexError, Outcome};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -57,8 +59,9 @@ impl Foundation {
     pub fn look(client: &SpiClient<'_>, users: Option<pg_sys::Oid>) -> Outcome<Self> {
         let users_oid = resolve_users(client, users)?;
         let users = match users_oid {
-            Some(oid) => database::name_of(client, oid)?
-                .ok_or_else(|| CodexError::bad_value(format!("users: there is no table with OID {oid:?}")))?,
+            Some(oid) => database::name_of(client, oid)?.ok_or_else(|| {
+                CodexError::bad_value(format!("users: there is no table with OID {oid:?}"))
+            })?,
             None => "public.users".to_string(),
         };
         let mut missing = Vec::new();
@@ -66,7 +69,8 @@ impl Foundation {
             let there = match piece.table {
                 "public.users" => users_oid.is_some(),
                 "public.workspace_members" => {
-                    table_exists(client, piece.table)? || table_exists(client, "public.user_workspaces")?
+                    table_exists(client, piece.table)?
+                        || table_exists(client, "public.user_workspaces")?
                 }
                 table => table_exists(client, table)?,
             };
@@ -76,7 +80,9 @@ impl Foundation {
         }
         let mut keyless = Vec::new();
         for table in REFERENCED {
-            if table_exists(client, table)? && !has_unique_key(client, table, &["workspace_id", "id"])? {
+            if table_exists(client, table)?
+                && !has_unique_key(client, table, &["workspace_id", "id"])?
+            {
                 keyless.push(*table);
             }
         }
@@ -84,7 +90,7 @@ impl Foundation {
         for table in ["public.workspaces", "public.cohorts", "public.moves"] {
             referenced.extend(oid_of(client, table)?);
         }
-        referenced.sort_unstable();
+        referenced.sort_unstable_by_key(|oid| oid.to_u32());
         referenced.dedup();
         Ok(Self {
             users,
@@ -108,8 +114,11 @@ impl Foundation {
                 &[schema.into()],
             )?;
             if may != Some(true) {
-                let role: Option<String> =
-                    database::value(client, "SELECT pg_catalog.quote_ident(current_user::text)", &[])?;
+                let role: Option<String> = database::value(
+                    client,
+                    "SELECT pg_catalog.quote_ident(current_user::text)",
+                    &[],
+                )?;
                 obstacles.push(format!(
                     "you may not create tables in schema {schema}: {missing} {}",
                     role.unwrap_or_default()
@@ -154,7 +163,8 @@ impl Foundation {
                 match column_type(client, &plain, "workspace_id")?.as_deref() {
                     Some("uuid") => {}
                     Some(other) => {
-                        obstacles.push(format!("{table}.workspace_id is of type {other}, not uuid"));
+                        obstacles
+                            .push(format!("{table}.workspace_id is of type {other}, not uuid"));
                     }
                     None => obstacles.push(format!("{table} has no column workspace_id")),
                 }
@@ -175,7 +185,11 @@ impl Foundation {
     }
 
     fn oid_in_ddl(&self, client: &SpiClient<'_>, table: &str) -> Outcome<Option<pg_sys::Oid>> {
-        database::value(client, "SELECT pg_catalog.to_regclass($1::text)::oid", &[table.into()])
+        database::value(
+            client,
+            "SELECT pg_catalog.to_regclass($1::text)::oid",
+            &[table.into()],
+        )
     }
 
     /// The text that makes what is missing in this database.
@@ -202,13 +216,18 @@ impl Foundation {
         for piece in &self.missing {
             match piece.table {
                 "codex.migrations" => {
-                    lines.push("makes the ledger codex.migrations and the list of roles codex.roles".into());
+                    lines.push(
+                        "makes the ledger codex.migrations and the list of roles codex.roles"
+                            .into(),
+                    );
                 }
                 table => lines.push(format!("makes {table}, which this database does not have")),
             }
         }
         for table in &self.keyless {
-            lines.push(format!("adds a unique index on (workspace_id, id) to {table}"));
+            lines.push(format!(
+                "adds a unique index on (workspace_id, id) to {table}"
+            ));
         }
         lines.push(format!("users are the rows of {}", self.users));
         lines
@@ -235,7 +254,10 @@ fn fill_in_users(text: &str, users: &str) -> String {
 }
 
 fn unquote(name: &str) -> String {
-    match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+    match name
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    {
         Some(inner) => inner.replace("\"\"", "\""),
         None => name.to_string(),
     }
@@ -243,7 +265,10 @@ fn unquote(name: &str) -> String {
 
 /// The table of users: the argument, else the one that an installed Codex refers to, else `auth.users`,
 /// else `public.users`, else none.
-fn resolve_users(client: &SpiClient<'_>, asked: Option<pg_sys::Oid>) -> Outcome<Option<pg_sys::Oid>> {
+fn resolve_users(
+    client: &SpiClient<'_>,
+    asked: Option<pg_sys::Oid>,
+) -> Outcome<Option<pg_sys::Oid>> {
     let installed = installed_users(client)?;
     if let Some(asked) = asked {
         if let Some(installed) = installed
@@ -259,7 +284,8 @@ fn resolve_users(client: &SpiClient<'_>, asked: Option<pg_sys::Oid>) -> Outcome<
         if !matches!(table_kind(client, asked)?.as_deref(), Some("r" | "p")) {
             return Err(CodexError::bad_value(format!(
                 "users: {} is not a table",
-                database::name_of(client, asked)?.unwrap_or_else(|| format!("OID {}", asked.to_u32()))
+                database::name_of(client, asked)?
+                    .unwrap_or_else(|| format!("OID {}", asked.to_u32()))
             ))
             .with_hint("Name the table that holds one row a user, with a uuid primary key id."));
         }

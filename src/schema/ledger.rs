@@ -3,7 +3,6 @@
 use super::catalogue::{self, Migration};
 use super::database::{query, table_exists};
 use crate::error::{CodexError, Outcome};
-use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use std::time::Duration;
 
@@ -130,5 +129,8 @@ pub fn record_text(migration: &Migration) -> String {
 
 /// The statement that a printed rollback ends with.
 pub fn forget_text(migration: &Migration) -> String {
-    format!("DELETE FROM codex.migrations\n WHERE version = {};\n", migration.version)
+    format!(
+        "DELETE FROM codex.migrations\n WHERE version = {};\n",
+        migration.version
+    )
 }

@@ -69,8 +69,14 @@ pub fn plan_mend(client: &SpiClient<'_>) -> Outcome<Plan> {
             };
             if column_type(client, &name, column)?.is_none() {
                 added.push(column);
-                let default = if column == "created_at" { " DEFAULT now()" } else { "" };
-                plan.statements.push(format!("ALTER TABLE {name}\n    ADD COLUMN {column} {kind}{default};"));
+                let default = if column == "created_at" {
+                    " DEFAULT now()"
+                } else {
+                    ""
+                };
+                plan.statements.push(format!(
+                    "ALTER TABLE {name}\n    ADD COLUMN {column} {kind}{default};"
+                ));
             }
         }
         mend_workspace(client, &name, added.contains(&"workspace_id"), &mut plan)?;
@@ -85,7 +91,12 @@ pub fn plan_mend(client: &SpiClient<'_>) -> Outcome<Plan> {
 }
 
 /// Makes `workspace_id` of a table complete and NOT NULL.
-fn mend_workspace(client: &SpiClient<'_>, table: &str, is_new: bool, plan: &mut Plan) -> Outcome<()> {
+fn mend_workspace(
+    client: &SpiClient<'_>,
+    table: &str,
+    is_new: bool,
+    plan: &mut Plan,
+) -> Outcome<()> {
     let (schema, name) = database::split(table);
     let not_null: Option<bool> = value(
         client,
@@ -116,7 +127,11 @@ fn mend_workspace(client: &SpiClient<'_>, table: &str, is_new: bool, plan: &mut 
             ));
         }
     }
-    let mut untold = if is_new { "true".to_string() } else { "t.workspace_id IS NULL".to_string() };
+    let mut untold = if is_new {
+        "true".to_string()
+    } else {
+        "t.workspace_id IS NULL".to_string()
+    };
     for way in &told_by {
         untold.push_str(" AND NOT ");
         untold.push_str(way);
@@ -132,8 +147,12 @@ fn mend_workspace(client: &SpiClient<'_>, table: &str, is_new: bool, plan: &mut 
             "{table}: the workspace of {rows} row(s) cannot be told; set workspace_id of each, or delete them"
         ));
     }
-    plan.statements.push(format!("ALTER TABLE {table}\n    ALTER COLUMN workspace_id SET NOT NULL;"));
-    plan.words.push(format!("workspace_id of {table} is filled in and becomes NOT NULL"));
+    plan.statements.push(format!(
+        "ALTER TABLE {table}\n    ALTER COLUMN workspace_id SET NOT NULL;"
+    ));
+    plan.words.push(format!(
+        "workspace_id of {table} is filled in and becomes NOT NULL"
+    ));
     Ok(())
 }
 
@@ -141,7 +160,9 @@ fn mend_workspace(client: &SpiClient<'_>, table: &str, is_new: bool, plan: &mut 
 pub fn cannot(plan: &Plan, step: &str) -> CodexError {
     CodexError::wrong_state(format!("{step} cannot be applied to this database"))
         .with_detail(plan.obstacles.join("\n"))
-        .with_hint("Nothing was changed. Mend what the detail lists, then run codex.migrate() again.")
+        .with_hint(
+            "Nothing was changed. Mend what the detail lists, then run codex.migrate() again.",
+        )
 }
 
 /// The unused tables that this database still has in `public`.
@@ -166,15 +187,28 @@ pub fn plan_archive(client: &SpiClient<'_>, tables: &[&str]) -> Outcome<Plan> {
         plan.words.push("no unused table is there".to_string());
         return Ok(plan);
     }
-    plan.statements.push("CREATE SCHEMA IF NOT EXISTS codex_archive;".to_string());
-    plan.statements.push("REVOKE ALL ON SCHEMA codex_archive FROM PUBLIC;".to_string());
+    plan.statements
+        .push("CREATE SCHEMA IF NOT EXISTS codex_archive;".to_string());
+    plan.statements
+        .push("REVOKE ALL ON SCHEMA codex_archive FROM PUBLIC;".to_string());
     for table in tables {
         if table_exists(client, &format!("codex_archive.{table}"))? {
-            plan.obstacles.push(format!("codex_archive.{table} is there already; rename or drop it"));
+            plan.obstacles.push(format!(
+                "codex_archive.{table} is there already; rename or drop it"
+            ));
         }
-        plan.statements.push(format!("ALTER TABLE public.{table}\n    SET SCHEMA codex_archive;"));
-        let rows: i64 = value(client, &format!("SELECT pg_catalog.count(*) FROM public.{table}"), &[])?.unwrap_or(0);
-        plan.words.push(format!("public.{table} moves to codex_archive with its {rows} row(s)"));
+        plan.statements.push(format!(
+            "ALTER TABLE public.{table}\n    SET SCHEMA codex_archive;"
+        ));
+        let rows: i64 = value(
+            client,
+            &format!("SELECT pg_catalog.count(*) FROM public.{table}"),
+            &[],
+        )?
+        .unwrap_or(0);
+        plan.words.push(format!(
+            "public.{table} moves to codex_archive with its {rows} row(s)"
+        ));
     }
     Ok(plan)
 }
@@ -191,9 +225,12 @@ pub fn plan_unarchive(client: &SpiClient<'_>) -> Outcome<Plan> {
             continue;
         }
         if table_exists(client, &format!("public.{table}"))? {
-            plan.obstacles.push(format!("public.{table} is there again; rename or drop it"));
+            plan.obstacles
+                .push(format!("public.{table} is there again; rename or drop it"));
         }
-        plan.statements.push(format!("ALTER TABLE codex_archive.{table}\n    SET SCHEMA public;"));
+        plan.statements.push(format!(
+            "ALTER TABLE codex_archive.{table}\n    SET SCHEMA public;"
+        ));
         plan.words.push(format!("{table} moves back to public"));
     }
     Ok(plan)

@@ -54,19 +54,30 @@ pub fn exclude_other_migrations(client: &mut SpiClient<'_>) -> Outcome<()> {
 }
 
 /// Takes all the locks, or fails with 55P03 and says who holds them; nothing is held then.
-pub fn take(client: &mut SpiClient<'_>, tables: &[pg_sys::Oid], mode: Mode, purpose: &str) -> Outcome<()> {
+pub fn take(
+    client: &mut SpiClient<'_>,
+    tables: &[pg_sys::Oid],
+    mode: Mode,
+    purpose: &str,
+) -> Outcome<()> {
     if tables.is_empty() {
         return Ok(());
     }
-    let configured: String =
-        value(client, "SELECT pg_catalog.current_setting('lock_timeout')", &[])?.unwrap_or_default();
+    let configured: String = value(
+        client,
+        "SELECT pg_catalog.current_setting('lock_timeout')",
+        &[],
+    )?
+    .unwrap_or_default();
     let milliseconds: Option<i64> = value(
         client,
         "SELECT s.setting::bigint FROM pg_catalog.pg_settings AS s WHERE s.name = 'lock_timeout'",
         &[],
     )?;
     let patience = match milliseconds {
-        Some(milliseconds) if milliseconds > 0 => Duration::from_millis(milliseconds.unsigned_abs()),
+        Some(milliseconds) if milliseconds > 0 => {
+            Duration::from_millis(milliseconds.unsigned_abs())
+        }
         _ => PATIENCE,
     };
     let begun = Instant::now();

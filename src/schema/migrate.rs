@@ -32,8 +32,7 @@ pub type Line = (i32, String, &'static str, String);
 /// Refuses with 55000 inside CREATE or ALTER EXTENSION, above READ COMMITTED, where a relation of a new
 /// table's name is in the way, and where an applied migration's text has changed; with 42501 where
 /// privileges lack (all are named); with 22023 a target that there is not.
-#[pg_extern(
-    sql = "
+#[pg_extern(sql = "
 CREATE FUNCTION migrate(target integer DEFAULT NULL, users regclass DEFAULT NULL, dry_run boolean DEFAULT false, archive_unused boolean DEFAULT false)
 RETURNS TABLE (version integer, name text, outcome text, detail text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -42,8 +41,7 @@ SET row_security = off
 AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 COMMENT ON FUNCTION migrate(integer, regclass, boolean, boolean) IS
 'Brings this database to a version of the Codex (target; NULL: the newest), in one transaction; a row a migration says what was done. users names the table of users (default: the one in use, else auth.users, else public.users, else one is made). dry_run changes nothing. archive_unused lets 012 move unused legacy tables to schema codex_archive. Running it again changes nothing. Gives up with 55P03 after lock_timeout (10 s where that is 0).';
-"
-)]
+")]
 fn migrate(
     target: Option<i32>,
     users: Option<pg_sys::Oid>,
@@ -85,12 +83,18 @@ fn run(
             return Err(CodexError::bad_value(format!(
                 "target is {target}, but this database is at {reached} already"
             ))
-            .with_hint(format!("SELECT * FROM codex.rollback({target}) takes migrations back.")));
+            .with_hint(format!(
+                "SELECT * FROM codex.rollback({target}) takes migrations back."
+            )));
         }
         let pending: Vec<&Migration> = catalogue::ALL
             .iter()
             .filter(|migration| migration.version <= target)
-            .filter(|migration| !entries.iter().any(|entry| entry.version == migration.version))
+            .filter(|migration| {
+                !entries
+                    .iter()
+                    .any(|entry| entry.version == migration.version)
+            })
             .collect();
         let foundation = Foundation::look(client, users)?;
         let mut steps = Steps {
@@ -110,7 +114,9 @@ fn run(
             })
             .collect();
         let is_pending = |migration: &Migration| match migration.body {
-            Body::ArchiveUnused => archive_unused || legacy::unused_here(client).is_ok_and(|here| here.is_empty()),
+            Body::ArchiveUnused => {
+                archive_unused || legacy::unused_here(client).is_ok_and(|here| here.is_empty())
+            }
             _ => true,
         };
         let to_do = pending.iter().any(|migration| is_pending(migration));
@@ -146,15 +152,15 @@ fn run(
             }
         }
         lines.sort_by_key(|line| line.0);
-        let changed = lines.iter().filter(|line| line.2 != "unchanged" && line.2 != "skipped").count();
+        let changed = lines
+            .iter()
+            .filter(|line| line.2 != "unchanged" && line.2 != "skipped")
+            .count();
         if dry_run {
             notice!("codex.migrate(): dry run, nothing was changed");
         } else if changed == 0 {
             notice!("codex.migrate(): nothing to do, this database is at version {reached}");
         } else {
-            for told in crate::policy::settle_grants(client)? {
-                notice!("codex.migrate(): {told}");
-            }
             notice!(
                 "codex.migrate(): this database is at version {}",
                 ledger::version(&ledger::read(client)?)
@@ -176,11 +182,13 @@ impl Steps {
     fn refuse_obstacles(&self, client: &SpiClient<'_>, pending: &[&Migration]) -> Outcome<()> {
         let obstacles = self.foundation.obstacles(client)?;
         if !obstacles.is_empty() {
-            return Err(
-                CodexError::not_allowed("codex.migrate() cannot build on this database as it is, or as you")
-                    .with_detail(obstacles.join("\n"))
-                    .with_hint("Nothing was changed. Mend what the detail lists, then run codex.migrate() again."),
-            );
+            return Err(CodexError::not_allowed(
+                "codex.migrate() cannot build on this database as it is, or as you",
+            )
+            .with_detail(obstacles.join("\n"))
+            .with_hint(
+                "Nothing was changed. Mend what the detail lists, then run codex.migrate() again.",
+            ));
         }
         let mut in_the_way = Vec::new();
         for migration in pending {
@@ -238,7 +246,12 @@ impl Steps {
                         here.join(", ")
                     );
                     notice!("codex.migrate(): {} skipped, {told}", migration.label());
-                    return Ok((migration.version, migration.name.to_string(), "skipped", told));
+                    return Ok((
+                        migration.version,
+                        migration.name.to_string(),
+                        "skipped",
+                        told,
+                    ));
                 }
                 let plan = legacy::plan_archive(client, &here)?;
                 if !plan.obstacles.is_empty() {
@@ -254,11 +267,21 @@ impl Steps {
             }
         };
         if self.dry_run {
-            return Ok((migration.version, migration.name.to_string(), "would apply", words));
+            return Ok((
+                migration.version,
+                migration.name.to_string(),
+                "would apply",
+                words,
+            ));
         }
         ledger::record(client, migration, begun.elapsed())?;
         notice!("codex.migrate(): {} applied: {words}", migration.label());
-        Ok((migration.version, migration.name.to_string(), "applied", words))
+        Ok((
+            migration.version,
+            migration.name.to_string(),
+            "applied",
+            words,
+        ))
     }
 
     fn run_plan(&self, client: &mut SpiClient<'_>, plan: &legacy::Plan) -> Outcome<String> {
@@ -274,9 +297,16 @@ impl Steps {
 /// The migration of that number, or 22023 with the numbers there are.
 pub fn known(version: i32, argument: &str) -> Outcome<&'static Migration> {
     catalogue::find(version).ok_or_else(|| {
-        CodexError::bad_value(format!("{argument} is {version}; there is no such migration")).with_hint(format!(
+        CodexError::bad_value(format!(
+            "{argument} is {version}; there is no such migration"
+        ))
+        .with_hint(format!(
             "Migrations: {}.",
-            catalogue::ALL.iter().map(Migration::label).collect::<Vec<_>>().join(", ")
+            catalogue::ALL
+                .iter()
+                .map(Migration::label)
+                .collect::<Vec<_>>()
+                .join(", ")
         ))
     })
 }
@@ -284,7 +314,8 @@ pub fn known(version: i32, argument: &str) -> Outcome<&'static Migration> {
 /// Refuses to change the schema where that cannot be done rightly.
 pub fn refuse_bad_moment(what: &str) -> Outcome<()> {
     // SAFETY: plain variables of this backend.
-    let (creating_extension, isolation) = unsafe { (pg_sys::creating_extension, pg_sys::XactIsoLevel) };
+    let (creating_extension, isolation) =
+        unsafe { (pg_sys::creating_extension, pg_sys::XactIsoLevel) };
     if creating_extension {
         return Err(CodexError::wrong_state(format!(
             "{what} cannot run while an extension is being created or updated: its tables would become members of the extension"
@@ -308,8 +339,7 @@ pub fn refuse_bad_moment(what: &str) -> Outcome<()> {
 ///
 /// The text is what `codex.migrate()` itself would run here, in a transaction, with the ledger's row at its end.
 /// Refuses an unknown version or direction with 22023.
-#[pg_extern(
-    sql = "
+#[pg_extern(sql = "
 CREATE FUNCTION migration_sql(version integer, direction text DEFAULT 'up')
 RETURNS text
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -317,8 +347,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 COMMENT ON FUNCTION migration_sql(integer, text) IS
 'The text of one migration for this database (direction: up or down), as codex.migrate() would run it, in a transaction and with its row of the ledger: for psql -f, or for the app''s own migration tool.';
-"
-)]
+")]
 fn migration_sql(version: Option<i32>, direction: Option<&str>) -> String {
     text_of(version, direction).or_raise()
 }
@@ -345,7 +374,9 @@ fn text_of(version: Option<i32>, direction: Option<&str>) -> Outcome<String> {
             "down" => {
                 let body = match &migration.body {
                     Body::Foundation => super::rollback::foundation_down_text(client)?,
-                    Body::MendLegacy => "-- What 011 filled in stays: nothing is taken back.\n".to_string(),
+                    Body::MendLegacy => {
+                        "-- What 011 filled in stays: nothing is taken back.\n".to_string()
+                    }
                     Body::ArchiveUnused => legacy::plan_unarchive(client)?.statements.join("\n\n"),
                     Body::Text { down, .. } => (*down).to_string(),
                 };

@@ -25,6 +25,7 @@ mod ledger;
 mod legacy;
 mod locks;
 mod migrate;
+mod repair;
 mod rollback;
 mod shape;
 mod status;

@@ -20,8 +20,7 @@ use pgrx::spi::SpiClient;
 /// Gives a row a migration, with what was lost. Refuses with 55000 where a table to be dropped holds rows (each
 /// is named with its row count) unless `allow_data_loss`; with 22023 a negative target; with 55P03 when the
 /// tables cannot be locked in time.
-#[pg_extern(
-    sql = "
+#[pg_extern(sql = "
 CREATE FUNCTION rollback(target integer, allow_data_loss boolean DEFAULT false)
 RETURNS TABLE (version integer, name text, outcome text, detail text)
 LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -30,8 +29,7 @@ SET row_security = off
 AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';
 COMMENT ON FUNCTION rollback(integer, boolean) IS
 'Takes back every migration above target (0: all), newest first, in one transaction; a row a migration says what was lost. Tables that hold rows are refused with their row counts (55000) unless allow_data_loss. Tables of the app are never touched.';
-"
-)]
+")]
 fn rollback(
     target: Option<i32>,
     allow_data_loss: Option<bool>,
@@ -65,19 +63,34 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
                     "this library does not know migration {:03} {} and cannot take it back",
                     entry.version, entry.name
                 ))
-                .with_hint(format!("Install raptorflow_codex {}.", entry.extension_version))
+                .with_hint(format!(
+                    "Install raptorflow_codex {}.",
+                    entry.extension_version
+                ))
             })?);
         }
         if going.is_empty() {
-            notice!("codex.rollback(): nothing to do, this database is at version {}", ledger::version(&entries));
+            notice!(
+                "codex.rollback(): nothing to do, this database is at version {}",
+                ledger::version(&entries)
+            );
             return Ok(Vec::new());
         }
         let tables = tables_of(client, &going)?;
-        locks::take(client, &lock_set(client, &tables)?, Mode::BlockAll, "codex.rollback()")?;
+        locks::take(
+            client,
+            &lock_set(client, &tables)?,
+            Mode::BlockAll,
+            "codex.rollback()",
+        )?;
         let mut losses = Vec::new();
         for table in &tables {
-            let rows: i64 =
-                value(client, &format!("SELECT pg_catalog.count(*) FROM {table}"), &[])?.unwrap_or(0);
+            let rows: i64 = value(
+                client,
+                &format!("SELECT pg_catalog.count(*) FROM {table}"),
+                &[],
+            )?
+            .unwrap_or(0);
             if rows > 0 && table != "codex.migrations" && table != "codex.roles" {
                 losses.push((table.clone(), rows));
             }
@@ -111,7 +124,11 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
     })
 }
 
-fn take_back(client: &mut SpiClient<'_>, migration: &Migration, losses: &[(String, i64)]) -> Outcome<Line> {
+fn take_back(
+    client: &mut SpiClient<'_>,
+    migration: &Migration,
+    losses: &[(String, i64)],
+) -> Outcome<Line> {
     let detail = match &migration.body {
         Body::Foundation => {
             let made = foundation::made_here(client)?;
@@ -146,8 +163,16 @@ fn take_back(client: &mut SpiClient<'_>, migration: &Migration, losses: &[(Strin
     if !matches!(migration.body, Body::Foundation) {
         ledger::forget(client, migration.version)?;
     }
-    notice!("codex.rollback(): {} taken back: {detail}", migration.label());
-    Ok((migration.version, migration.name.to_string(), "taken back", detail))
+    notice!(
+        "codex.rollback(): {} taken back: {detail}",
+        migration.label()
+    );
+    Ok((
+        migration.version,
+        migration.name.to_string(),
+        "taken back",
+        detail,
+    ))
 }
 
 fn lost(table: &str, losses: &[(String, i64)]) -> String {
@@ -200,7 +225,7 @@ fn lock_set(client: &SpiClient<'_>, tables: &[String]) -> Outcome<Vec<pg_sys::Oi
             )?);
         }
     }
-    oids.sort_unstable();
+    oids.sort_unstable_by_key(|oid| oid.to_u32());
     oids.dedup();
     Ok(oids)
 }
