@@ -201,9 +201,13 @@ pub fn required<T>(value: Option<T>, name: &str) -> Outcome<T> {
 /// A value as it is put into a message: cut after 80 characters, so that a huge argument does not
 /// make a huge error.
 pub fn shorten(value: &str) -> String {
-    const LONGEST: usize = 80;
-    match value.char_indices().nth(LONGEST) {
-        None => value.to_string(),
-        Some((end, _)) => format!("{}…", &value[..end]),
+    shorten_to(value, 80)
+}
+
+/// The first characters of a text, with an ellipsis where there were more.
+pub fn shorten_to(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        None => text.to_string(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }

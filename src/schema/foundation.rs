@@ -213,16 +213,26 @@ impl Foundation {
     /// What making it will do, in words, a line each.
     pub fn in_words(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for piece in &self.missing {
-            match piece.table {
-                "codex.migrations" => {
-                    lines.push(
-                        "makes the ledger codex.migrations and the list of roles codex.roles"
-                            .into(),
-                    );
-                }
-                table => lines.push(format!("makes {table}, which this database does not have")),
-            }
+        if self
+            .missing
+            .iter()
+            .any(|piece| piece.table == "codex.migrations")
+        {
+            lines.push(
+                "makes the ledger codex.migrations and the list of roles codex.roles".to_string(),
+            );
+        }
+        let made: Vec<&str> = self
+            .missing
+            .iter()
+            .map(|piece| piece.table)
+            .filter(|table| *table != "codex.migrations")
+            .collect();
+        if !made.is_empty() {
+            lines.push(format!(
+                "makes what this database does not have: {}",
+                made.join(", ")
+            ));
         }
         for table in &self.keyless {
             lines.push(format!(

@@ -135,7 +135,9 @@ fn take_back(
             let text = foundation_down_text(client)?;
             database::run(client, &text)?;
             let mut words = vec!["dropped codex.roles and the ledger codex.migrations".to_string()];
-            words.extend(made.iter().map(|table| lost(table, losses)));
+            if !made.is_empty() {
+                words.push(lost(&made, losses));
+            }
             words.join("; ")
         }
         Body::MendLegacy => "what it filled in stays".to_string(),
@@ -147,17 +149,23 @@ fn take_back(
             for statement in &plan.statements {
                 database::run(client, statement)?;
             }
-            plan.words.join("; ")
+            if plan.words.is_empty() {
+                "no table had been archived".to_string()
+            } else {
+                plan.words.join("; ")
+            }
         }
         Body::Text { down, .. } => {
             database::run(client, down)?;
-            migration
-                .tables
-                .iter()
-                .rev()
-                .map(|table| lost(table, losses))
-                .collect::<Vec<_>>()
-                .join("; ")
+            lost(
+                &migration
+                    .tables
+                    .iter()
+                    .rev()
+                    .map(|table| (*table).to_string())
+                    .collect::<Vec<_>>(),
+                losses,
+            )
         }
     };
     if !matches!(migration.body, Body::Foundation) {
@@ -175,11 +183,19 @@ fn take_back(
     ))
 }
 
-fn lost(table: &str, losses: &[(String, i64)]) -> String {
-    match losses.iter().find(|(name, _)| name == table) {
-        Some((_, rows)) => format!("dropped {table} with {rows} row(s)"),
-        None => format!("dropped {table}, which was empty"),
-    }
+/// What dropping these tables lost, in words.
+fn lost(tables: &[String], losses: &[(String, i64)]) -> String {
+    let with_rows: Vec<String> = tables
+        .iter()
+        .filter_map(|table| losses.iter().find(|(name, _)| name == table))
+        .map(|(table, rows)| format!("{table} with {rows} row(s)"))
+        .collect();
+    let lost = if with_rows.is_empty() {
+        "no row was lost".to_string()
+    } else {
+        format!("lost: {}", with_rows.join(", "))
+    };
+    format!("dropped {}; {lost}", tables.join(", "))
 }
 
 /// The statements that take the foundation back: what `migrate()` made here goes, what was there stays.

@@ -65,7 +65,7 @@ pub fn of_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
               WHERE n.nspname || '.' || c.relname = ANY ($1::text[])
          )
          SELECT w.relation, 'table', '',
-                CASE w.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' ELSE 'relation of kind ' || w.relkind END
+                CASE w.relkind WHEN 'r' THEN 'table' WHEN 'p' THEN 'partitioned table' WHEN 'v' THEN 'view' ELSE 'relation of kind ' || w.relkind::text END
                 || CASE w.relpersistence WHEN 'u' THEN ', unlogged' ELSE '' END
                 || CASE WHEN w.relrowsecurity THEN ', row security on' ELSE ', row security off' END
            FROM wanted AS w

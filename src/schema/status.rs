@@ -5,9 +5,14 @@ use super::database::{query, table_exists, value};
 use super::foundation;
 use super::ledger::{self, LIBRARY_VERSION};
 use super::verify;
-use crate::error::{OrRaise, Outcome};
+use crate::error::{OrRaise, Outcome, shorten_to};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
+
+/// What fits on one line of a screen; `codex.verify()` has the whole of it.
+fn shorten(text: &str) -> String {
+    shorten_to(text, 160)
+}
 
 /// One line of the screen: what, how it stands, and what to do about it.
 type Line = (String, String, Option<String>);
@@ -138,7 +143,7 @@ fn lines(client: &SpiClient<'_>) -> Outcome<Vec<Line>> {
         client,
         "SELECT pg_catalog.format('%s: about %s rows, %s',
                     c.relname,
-                    pg_catalog.greatest(c.reltuples, 0)::bigint,
+                    greatest(c.reltuples::bigint, 0),
                     pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size(c.oid)))
            FROM pg_catalog.pg_class AS c
            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -170,8 +175,8 @@ fn lines(client: &SpiClient<'_>) -> Outcome<Vec<Line>> {
     for check in failed.iter().take(10) {
         say(
             &format!("problem: {}", check.id),
-            format!("{}: {}", check.what, check.actual),
-            check.hint.clone(),
+            shorten(&format!("{}: {}", check.what, check.actual)),
+            check.hint.as_deref().map(shorten),
         );
     }
     Ok(lines)
