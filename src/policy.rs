@@ -1,1 +1,0 @@
-//! Row-level security: what the protection of a table is, and making it so.
