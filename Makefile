@@ -1,0 +1,56 @@
+# The commands of this project. `make` alone lists them.
+#
+# PG=15 (default), 16, 17, 18: the Postgres to build for and test against.
+PG ?= 15
+export PG
+# The pg_config of the server that `make install` and `make package` build for.
+PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
+
+.DEFAULT_GOAL := help
+.PHONY: help demo psql stop test test-pure test-inside test-pg lint format build install package clean
+
+help: ## list the targets
+	@echo "raptorflow_codex"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
+	@echo
+	@echo "  PG=15|16|17|18 picks the version of Postgres, as in: make test PG=16"
+
+demo: ## a private Postgres with the extension, data, and the product's five workflows
+	@tools/demo
+
+psql: ## look around in the demo's database (after make demo)
+	@tools/server psql demo -d codex_demo
+
+stop: ## stop the private servers
+	@tools/server stop-all
+
+test: ## everything: lint, pure crates, inside the server, outside as a client
+	@tools/test
+
+test-pure: ## the crates without Postgres: seconds
+	@tools/test pure
+
+test-inside: ## the tests that run inside a server
+	@tools/test inside
+
+test-pg: ## the tests that run as a client; ONLY=tenancy runs one folder of pg_test/tests
+	@tools/test outside
+
+lint: ## formatting, clippy, rustdoc, shellcheck
+	@tools/test lint
+
+format: ## format the Rust code
+	@cargo fmt --all
+
+build: ## build the extension and install it into the private server
+	@tools/setup && tools/build
+
+install: ## build optimised and install into the server of PG_CONFIG=/path/to/pg_config
+	@tools/setup && tools/build install "$(PG_CONFIG)"
+
+package: ## build optimised for PG_CONFIG and lay the files out under .build/package
+	@tools/setup && tools/build package "$(PG_CONFIG)"
+
+clean: ## stop the private servers, remove their data and everything built (cargo-pgrx stays)
+	@tools/clean
