@@ -5,6 +5,7 @@
 //! | room | what it holds | what it may touch |
 //! |---|---|---|
 //! | [`error`] | every error a user can meet | nothing |
+//! | [`argument`] | what a function asks of its arguments | nothing |
 //! | [`statement`] | SQL prepared once a backend | nothing of its own |
 //! | [`subtransaction`] | work that can fail without failing the transaction | nothing of its own |
 //! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
@@ -23,6 +24,7 @@ use pgrx::prelude::*;
 mod achievements;
 mod agents;
 mod alerts;
+mod argument;
 mod campaigns;
 mod context;
 mod error;

@@ -1,1 +1,612 @@
-//! notifications: to be written.
+//! Notifications: messages to members of a workspace.
+//!
+//! Sending is *idempotent* with a key: what is sent again with the same key is not sent twice, and the
+//! first answer comes back. To one user or to ten thousand, it is one statement.
+
+use crate::argument::{self, LONGEST_KEY};
+use crate::context;
+use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
+use crate::statement;
+use crate::statement::{Reference, naming_what_is_missing};
+use pgrx::Uuid;
+use pgrx::datum::{Array, DatumWithOid, TimestampWithTimeZone};
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+
+const TYPES: &[&str] = &["alert", "achievement", "message", "reminder", "summary"];
+const CHANNELS: &[&str] = &["in_app", "email", "slack", "sms", "push"];
+const PRIORITIES: &[&str] = &["urgent", "high", "normal", "low"];
+
+/// The idempotency key of a bulk message is followed by a colon and the 36 characters of the recipient's id.
+const LONGEST_BULK_KEY: usize = LONGEST_KEY - 37;
+
+/// A message as it is sent, to whomever: the payload that an idempotency key stands for.
+struct Message<'a> {
+    notification_type: &'a str,
+    title: &'a str,
+    message: &'a str,
+    channel: &'a str,
+    priority: &'a str,
+    action_url: Option<&'a str>,
+    alert: Option<Uuid>,
+    expires_at: Option<TimestampWithTimeZone>,
+    achievement: Option<Uuid>,
+    campaign: Option<Uuid>,
+}
+
+impl<'a> Message<'a> {
+    /// Checks what the two sending functions have in common.
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        notification_type: Option<&'a str>,
+        title: Option<&'a str>,
+        message: Option<&'a str>,
+        channel: Option<&'a str>,
+        priority: Option<&'a str>,
+        action_url: Option<&'a str>,
+        alert: Option<Uuid>,
+        expires_at: Option<TimestampWithTimeZone>,
+        achievement: Option<Uuid>,
+        campaign: Option<Uuid>,
+    ) -> Outcome<Self> {
+        Ok(Self {
+            notification_type: argument::one_of(notification_type, "p_notification_type", TYPES)?,
+            title: argument::not_blank(title, "p_title")?,
+            message: argument::not_blank(message, "p_message")?,
+            channel: argument::one_of(channel, "p_channel", CHANNELS)?,
+            priority: argument::one_of(priority, "p_priority", PRIORITIES)?,
+            action_url,
+            alert,
+            expires_at,
+            achievement,
+            campaign,
+        })
+    }
+
+    /// The arguments of the two statements below.
+    fn arguments(
+        &self,
+        workspace: Uuid,
+        users: &[Uuid],
+        keys: Option<&[String]>,
+    ) -> Vec<DatumWithOid<'static>> {
+        vec![
+            workspace.into(),
+            users.to_vec().into(),
+            keys.map(<[String]>::to_vec).into(),
+            self.notification_type.into(),
+            self.title.into(),
+            self.message.into(),
+            self.channel.into(),
+            self.priority.into(),
+            self.action_url.into(),
+            self.alert.into(),
+            self.expires_at.into(),
+            self.achievement.into(),
+            self.campaign.into(),
+        ]
+    }
+}
+
+statement!(
+    WRITE_NOTIFICATIONS(
+        UUID, UUID_ARRAY, TEXT_ARRAY, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, UUID, TIMESTAMPTZ, UUID, UUID
+    ) = "
+INSERT INTO public.user_notifications (
+    workspace_id, user_id, idempotency_key, notification_type, title, message, channel, priority_level,
+    action_url, related_alert_id, expires_at, related_achievement_id, related_campaign_id
+)
+SELECT $1, recipient.user_id, recipient.idempotency_key, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
+FROM unnest($2, $3) AS recipient (user_id, idempotency_key)
+ON CONFLICT (workspace_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING id"
+);
+
+// What was sent under these keys before, and in which arguments it differs from what is sent now.
+statement!(
+    SENT_BEFORE(
+        UUID,
+        UUID_ARRAY,
+        TEXT_ARRAY,
+        TEXT,
+        TEXT,
+        TEXT,
+        TEXT,
+        TEXT,
+        TEXT,
+        UUID,
+        TIMESTAMPTZ,
+        UUID,
+        UUID
+    ) = "
+SELECT
+    n.id,
+    n.user_id,
+    concat_ws(', ',
+        CASE WHEN n.user_id <> recipient.user_id THEN 'p_user_id' END,
+        CASE WHEN n.notification_type <> $4 THEN 'p_notification_type' END,
+        CASE WHEN n.title <> $5 THEN 'p_title' END,
+        CASE WHEN n.message <> $6 THEN 'p_message' END,
+        CASE WHEN n.channel <> $7 THEN 'p_channel' END,
+        CASE WHEN n.priority_level IS DISTINCT FROM $8 THEN 'p_priority' END,
+        CASE WHEN n.action_url IS DISTINCT FROM $9 THEN 'p_action_url' END,
+        CASE WHEN n.related_alert_id IS DISTINCT FROM $10 THEN 'p_alert_id' END,
+        CASE WHEN n.expires_at IS DISTINCT FROM $11 THEN 'p_expires_at' END,
+        CASE WHEN n.related_achievement_id IS DISTINCT FROM $12 THEN 'p_achievement_id' END,
+        CASE WHEN n.related_campaign_id IS DISTINCT FROM $13 THEN 'p_campaign_id' END
+    )
+FROM unnest($2, $3) AS recipient (user_id, idempotency_key)
+JOIN public.user_notifications AS n
+    ON n.workspace_id = $1
+    AND n.idempotency_key = recipient.idempotency_key"
+);
+
+/// Sends a message to `users` of `workspace`, each with the key of the same position; returns the ids of
+/// the notifications, old and new.
+fn send(
+    workspace: Uuid,
+    users: &[Uuid],
+    keys: Option<&[String]>,
+    idempotency_key: Option<&str>,
+    message: &Message<'_>,
+) -> Outcome<Vec<Uuid>> {
+    context::require_workspace(workspace)?;
+    Spi::connect_mut(|client| {
+        let sent = |client: &mut SpiClient<'_>| -> Outcome<Vec<(Uuid, Uuid)>> {
+            let Some(idempotency_key) = idempotency_key else {
+                return Ok(Vec::new());
+            };
+            sent_before(client, workspace, users, keys, idempotency_key, message)
+        };
+        // A retry is answered from what is there, even if a recipient has left the workspace since.
+        let before = sent(client)?;
+        if before.len() == users.len() {
+            return Ok(before.into_iter().map(|(id, _)| id).collect());
+        }
+        refuse_strangers(workspace, users, &before)?;
+        let mut ids = naming_what_is_missing(
+            &[
+                Reference {
+                    foreign_key: "user_notifications_related_alert_id_fkey",
+                    argument: "p_alert_id",
+                    what: "alert in this workspace",
+                    value: message.alert,
+                },
+                Reference {
+                    foreign_key: "user_notifications_related_achievement_id_fkey",
+                    argument: "p_achievement_id",
+                    what: "achievement in this workspace",
+                    value: message.achievement,
+                },
+                Reference {
+                    foreign_key: "user_notifications_related_campaign_id_fkey",
+                    argument: "p_campaign_id",
+                    what: "campaign in this workspace",
+                    value: message.campaign,
+                },
+            ],
+            || {
+                WRITE_NOTIFICATIONS.with(|statement| {
+                    statement.write(client, &message.arguments(workspace, users, keys), |row| {
+                        row.get::<Uuid>(1)
+                    })
+                })
+            },
+        )?
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>();
+        if ids.len() < users.len() {
+            // Either some were there before, or another session was faster; it has committed, or we would
+            // have waited for it.
+            ids = sent(client)?.into_iter().map(|(id, _)| id).collect();
+        }
+        if ids.len() < users.len() {
+            return Err(CodexError::wrong_state(format!(
+                "{} of {} notifications \"{}\" were not written: a trigger or rule on public.user_notifications suppressed them",
+                users.len() - ids.len(),
+                users.len(),
+                shorten(message.title)
+            )));
+        }
+        Ok(ids)
+    })
+}
+
+/// The notifications (id and recipient) that went out under the keys, or 22023 when one of them was another message.
+fn sent_before(
+    client: &mut SpiClient<'_>,
+    workspace: Uuid,
+    users: &[Uuid],
+    keys: Option<&[String]>,
+    idempotency_key: &str,
+    message: &Message<'_>,
+) -> Outcome<Vec<(Uuid, Uuid)>> {
+    let found = SENT_BEFORE.with(|statement| {
+        statement.write(client, &message.arguments(workspace, users, keys), |row| {
+            Ok((
+                row.get::<Uuid>(1)?,
+                row.get::<Uuid>(2)?,
+                row.get::<String>(3)?,
+            ))
+        })
+    })?;
+    let mut sent = Vec::with_capacity(found.len());
+    for (id, user, differing) in found {
+        let (Some(id), Some(user)) = (id, user) else {
+            continue;
+        };
+        if let Some(differing) = differing.filter(|text| !text.is_empty()) {
+            return Err(CodexError::bad_value(format!(
+                "p_idempotency_key \"{}\" was used before, for notification {id} with another {differing}",
+                shorten(idempotency_key)
+            ))
+            .with_hint("A key stands for one message. Repeat a message with the same arguments, or send another one with a new key."));
+        }
+        sent.push((id, user));
+    }
+    Ok(sent)
+}
+
+/// Refuses recipients who are not members, but for those who have the message already.
+fn refuse_strangers(workspace: Uuid, users: &[Uuid], sent: &[(Uuid, Uuid)]) -> Outcome<()> {
+    let strangers: Vec<Uuid> = match users {
+        [user] if context::is_member(workspace, *user)? => return Ok(()),
+        [user] => vec![*user],
+        _ => context::non_members(workspace, users)?
+            .into_iter()
+            .filter(|user| sent.iter().all(|(_, recipient)| recipient != user))
+            .collect(),
+    };
+    match strangers.as_slice() {
+        [] => Ok(()),
+        [user] => Err(CodexError::not_allowed(format!(
+            "user {user} is not a member of workspace {workspace}"
+        ))),
+        several => Err(CodexError::not_allowed(format!(
+            "{} users are not members of workspace {workspace}",
+            several.len()
+        ))
+        .with_detail(format!("They are {}.", argument::listed(several)))),
+    }
+}
+
+/// Sends a message to one member of a workspace and returns the id of the notification.
+///
+/// - `p_notification_type`: alert, achievement, message, reminder or summary.
+/// - `p_title`, `p_message`: not blank.
+/// - `p_channel`: in_app, email, slack, sms or push. `p_priority`: urgent, high, normal or low.
+/// - `p_alert_id`, `p_achievement_id`, `p_campaign_id`: what it is about, of the same workspace.
+/// - `p_expires_at`: from then on it is not listed as unread any more.
+/// - `p_idempotency_key`: at most 200 characters, of this workspace. Sending the same message again with the same key
+///   writes nothing and returns the first id, from any number of sessions at once. All other arguments
+///   belong to the message: give `p_expires_at` as a fixed time when you may have to repeat it.
+///
+/// Refuses: NULL for an argument without a default, a type, a channel or a priority (22004); a value out of
+/// its list, a blank text, a blank or too long key, a key that was used for another message (22023); a recipient who
+/// is not a member, a workspace that is not the caller's, a caller who may not write notifications (42501); an
+/// alert, achievement or campaign that does not exist in the workspace (23503).
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn send_user_notification(
+    p_workspace_id: Option<Uuid>,
+    p_user_id: Option<Uuid>,
+    p_notification_type: Option<&str>,
+    p_title: Option<&str>,
+    p_message: Option<&str>,
+    p_channel: default!(Option<&str>, "'in_app'"),
+    p_priority: default!(Option<&str>, "'normal'"),
+    p_action_url: default!(Option<&str>, "NULL"),
+    p_alert_id: default!(Option<Uuid>, "NULL"),
+    p_idempotency_key: default!(Option<&str>, "NULL"),
+    p_expires_at: default!(Option<TimestampWithTimeZone>, "NULL"),
+    p_achievement_id: default!(Option<Uuid>, "NULL"),
+    p_campaign_id: default!(Option<Uuid>, "NULL"),
+) -> Uuid {
+    let run = || -> Outcome<Uuid> {
+        let workspace = required(p_workspace_id, "p_workspace_id")?;
+        let user = required(p_user_id, "p_user_id")?;
+        let message = Message::new(
+            p_notification_type,
+            p_title,
+            p_message,
+            p_channel,
+            p_priority,
+            p_action_url,
+            p_alert_id,
+            p_expires_at,
+            p_achievement_id,
+            p_campaign_id,
+        )?;
+        let key = argument::key(p_idempotency_key, "p_idempotency_key", LONGEST_KEY)?;
+        let keys = key.map(|key| [key.to_string()]);
+        let ids = send(
+            workspace,
+            &[user],
+            keys.as_ref().map(|keys| keys.as_slice()),
+            key,
+            &message,
+        )?;
+        ids.into_iter()
+            .next()
+            .ok_or_else(|| CodexError::wrong_state("the notification was not written"))
+    };
+    run().or_raise()
+}
+
+/// Sends a message to any number of members of a workspace in one statement; returns how many have it.
+///
+/// `p_user_ids` is not empty and holds no NULL; a user who is named twice gets it once. All other arguments are
+/// those of [`send_user_notification`]. With `p_idempotency_key` (here at most 163 characters) each recipient's
+/// notification gets the key `<p_idempotency_key>:<user id>`: a repeated call sends to nobody twice and returns
+/// the same number; recipients that were not named before get theirs.
+///
+/// Refuses what [`send_user_notification`] refuses. If one recipient is refused, nobody gets anything.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn send_user_notifications(
+    p_workspace_id: Option<Uuid>,
+    p_user_ids: Option<Array<'_, Uuid>>,
+    p_notification_type: Option<&str>,
+    p_title: Option<&str>,
+    p_message: Option<&str>,
+    p_channel: default!(Option<&str>, "'in_app'"),
+    p_priority: default!(Option<&str>, "'normal'"),
+    p_action_url: default!(Option<&str>, "NULL"),
+    p_alert_id: default!(Option<Uuid>, "NULL"),
+    p_idempotency_key: default!(Option<&str>, "NULL"),
+    p_expires_at: default!(Option<TimestampWithTimeZone>, "NULL"),
+    p_achievement_id: default!(Option<Uuid>, "NULL"),
+    p_campaign_id: default!(Option<Uuid>, "NULL"),
+) -> i64 {
+    let run = || -> Outcome<i64> {
+        let workspace = required(p_workspace_id, "p_workspace_id")?;
+        // Sorted: two sessions that send the same at once meet the keys in the same order.
+        let users = argument::ids(p_user_ids, "p_user_ids")?;
+        let message = Message::new(
+            p_notification_type,
+            p_title,
+            p_message,
+            p_channel,
+            p_priority,
+            p_action_url,
+            p_alert_id,
+            p_expires_at,
+            p_achievement_id,
+            p_campaign_id,
+        )?;
+        let key = argument::key(p_idempotency_key, "p_idempotency_key", LONGEST_BULK_KEY)?;
+        let keys = key.map(|key| {
+            users
+                .iter()
+                .map(|user| format!("{key}:{user}"))
+                .collect::<Vec<_>>()
+        });
+        let ids = send(workspace, &users, keys.as_deref(), key, &message)?;
+        Ok(ids.len() as i64)
+    };
+    run().or_raise()
+}
+
+extension_sql!(
+    r#"
+COMMENT ON FUNCTION send_user_notification(uuid, uuid, text, text, text, text, text, text, uuid, text, timestamptz, uuid, uuid) IS
+'Sends a message to one member of the workspace and returns the id of the notification. Types: alert, achievement, message, reminder, summary. Channels: in_app, email, slack, sms, push. Priorities: urgent, high, normal, low. The same message again with the same p_idempotency_key writes nothing and returns the first id. Errors: 22004 NULL, 22023 bad value or a key used for another message, 42501 recipient is not a member or not your workspace, 23503 unknown alert, achievement or campaign.';
+COMMENT ON FUNCTION send_user_notifications(uuid, uuid[], text, text, text, text, text, text, uuid, text, timestamptz, uuid, uuid) IS
+'Sends a message to all of p_user_ids in one statement and returns how many users have it; a user named twice gets it once. With p_idempotency_key (at most 163 characters) a repeated call sends to nobody twice and returns the same number. If one recipient is refused, nobody gets anything. Errors as of send_user_notification.';
+"#,
+    name = "comment_send_user_notification",
+    requires = [send_user_notification, send_user_notifications]
+);
+
+// Writes only what a member may write of a notification.
+statement!(
+    MARK_READ(UUID) = "
+UPDATE public.user_notifications AS n
+SET is_read = true,
+    read_at = coalesce(n.read_at, now())
+WHERE n.id = $1
+  AND (n.is_read IS NOT true OR n.read_at IS NULL)
+RETURNING n.id"
+);
+
+statement!(
+    NOTIFICATION_EXISTS(UUID) = "
+SELECT n.id
+FROM public.user_notifications AS n
+WHERE n.id = $1"
+);
+
+/// Marks a notification as read, now. One that is read already stays as it is: the first time counts.
+///
+/// Refuses: NULL (22004); a notification that does not exist or is not visible here (P0002).
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn mark_notification_as_read(p_notification_id: Option<Uuid>) {
+    let run = || -> Outcome<()> {
+        let notification = required(p_notification_id, "p_notification_id")?;
+        Spi::connect_mut(|client| {
+            for statement in [&MARK_READ, &NOTIFICATION_EXISTS] {
+                let found = statement.with(|statement| {
+                    statement.write_one(client, &[notification.into()], |row| row.get::<Uuid>(1))
+                })?;
+                if found.is_some() {
+                    return Ok(());
+                }
+            }
+            Err(CodexError::not_found(format!(
+                "there is no notification {notification} here"
+            )))
+        })
+    };
+    run().or_raise();
+}
+
+// Locked in the order of their ids, so that two sessions that mark the same ones wait for each other instead of
+// running into a deadlock.
+macro_rules! mark_all_read {
+    ($($of_workspace:literal)?) => {
+        concat!(
+            "
+UPDATE public.user_notifications AS n
+SET is_read = true,
+    read_at = coalesce(n.read_at, now())
+WHERE n.id IN (
+    SELECT unread.id
+    FROM public.user_notifications AS unread
+    WHERE unread.user_id = $1
+      AND NOT unread.is_read
+      AND unread.created_at <= $2",
+            $($of_workspace,)?
+            "
+    ORDER BY unread.id
+    FOR NO KEY UPDATE
+)
+  AND NOT n.is_read"
+        )
+    };
+}
+
+statement!(MARK_ALL_READ(UUID, TIMESTAMPTZ) = mark_all_read!());
+statement!(
+    MARK_ALL_READ_IN_WORKSPACE(UUID, TIMESTAMPTZ, UUID) = mark_all_read!(
+        "
+      AND unread.workspace_id = $3"
+    )
+);
+
+/// Marks all unread notifications of a user as read that were created until `p_up_to` (included): those of the
+/// current workspace when there is one, else those of all workspaces. Returns how many it marked.
+///
+/// Refuses: NULL (22004). Notifications that are not visible here are left alone.
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn mark_all_notifications_read(
+    p_user_id: Option<Uuid>,
+    p_up_to: default!(Option<TimestampWithTimeZone>, "now()"),
+) -> i64 {
+    let run = || -> Outcome<i64> {
+        let user = required(p_user_id, "p_user_id")?;
+        let up_to = required(p_up_to, "p_up_to")?;
+        let marked = Spi::connect_mut(|client| match context::current_workspace() {
+            Some(workspace) => MARK_ALL_READ_IN_WORKSPACE.with(|statement| {
+                statement.execute(client, &[user.into(), up_to.into(), workspace.into()])
+            }),
+            None => MARK_ALL_READ
+                .with(|statement| statement.execute(client, &[user.into(), up_to.into()])),
+        })?;
+        Ok(marked as i64)
+    };
+    run().or_raise()
+}
+
+extension_sql!(
+    r#"
+COMMENT ON FUNCTION mark_notification_as_read(uuid) IS
+'Marks a notification as read; the first read_at stays. Errors: 22004 NULL, P0002 unknown or not visible.';
+COMMENT ON FUNCTION mark_all_notifications_read(uuid, timestamptz) IS
+'Marks all unread notifications of a user as read that were created until p_up_to (included), of the current workspace when there is one, else of all. Returns how many it marked. Errors: 22004 NULL.';
+"#,
+    name = "comment_mark_notifications_read",
+    requires = [mark_notification_as_read, mark_all_notifications_read]
+);
+
+// In the order of user_notifications_unread_idx: the CASE is the one of the index. With a limit it is a statement
+// of its own, so that a plan made for the whole list is never kept for the top of it.
+macro_rules! unread_notifications {
+    ($($of_workspace:literal)?) => {
+        concat!(
+            "
+SELECT n.id, n.notification_type, n.title, n.message, n.priority_level, n.created_at
+FROM public.user_notifications AS n
+WHERE n.user_id = $1
+  AND NOT n.is_read
+  AND (n.expires_at IS NULL OR n.expires_at > now())",
+            $($of_workspace,)?
+            "
+ORDER BY
+    (CASE n.priority_level WHEN 'urgent' THEN 0 WHEN 'high' THEN 1 WHEN 'low' THEN 3 ELSE 2 END),
+    n.created_at DESC NULLS LAST"
+        )
+    };
+}
+
+statement!(ALL_UNREAD(UUID) = unread_notifications!());
+statement!(TOP_UNREAD(UUID, INT8) = concat!(unread_notifications!(), "\nLIMIT $2"));
+statement!(
+    ALL_UNREAD_IN_WORKSPACE(UUID, UUID) = unread_notifications!(
+        "
+  AND n.workspace_id = $2"
+    )
+);
+statement!(
+    TOP_UNREAD_IN_WORKSPACE(UUID, UUID, INT8) = concat!(
+        unread_notifications!(
+            "
+  AND n.workspace_id = $2"
+        ),
+        "\nLIMIT $3"
+    )
+);
+
+/// The notifications of a user that are unread and not expired, of the current workspace when there is
+/// one, else of all workspaces: urgent, high, normal, low, and newest first.
+///
+/// `p_limit`: how many at most; NULL for all. A user who may see only the own ones gets nothing for another user.
+///
+/// Refuses: NULL for the user (22004); a negative limit (22023).
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn get_user_unread_notifications(
+    p_user_id: Option<Uuid>,
+    p_limit: default!(Option<i32>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(id, Option<Uuid>),
+        name!(type, Option<String>),
+        name!(title, Option<String>),
+        name!(message, Option<String>),
+        name!(priority, Option<String>),
+        name!(created_at, Option<TimestampWithTimeZone>),
+    ),
+> {
+    let run = || -> Outcome<_> {
+        let user = required(p_user_id, "p_user_id")?;
+        let limit = argument::limit(p_limit)?;
+        let (all, top, arguments): (_, _, Vec<DatumWithOid<'_>>) =
+            match context::current_workspace() {
+                Some(workspace) => (
+                    &ALL_UNREAD_IN_WORKSPACE,
+                    &TOP_UNREAD_IN_WORKSPACE,
+                    vec![user.into(), workspace.into()],
+                ),
+                None => (&ALL_UNREAD, &TOP_UNREAD, vec![user.into()]),
+            };
+        Spi::connect(|client| {
+            statement::list(client, all, top, arguments, limit, |row| {
+                Ok((
+                    row.get(1)?,
+                    row.get(2)?,
+                    row.get(3)?,
+                    row.get(4)?,
+                    row.get(5)?,
+                    row.get(6)?,
+                ))
+            })
+        })
+    };
+    TableIterator::new(run().or_raise())
+}
+
+extension_sql!(
+    r#"
+COMMENT ON FUNCTION get_user_unread_notifications(uuid, integer) IS
+'Unread, unexpired notifications of a user, of the current workspace when there is one, else of all: urgent, high, normal, low, then the newest. p_limit: how many at most, NULL for all. Errors: 22004 NULL user, 22023 negative limit.';
+"#,
+    name = "comment_get_user_unread_notifications",
+    requires = [get_user_unread_notifications]
+);

@@ -23,6 +23,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiResult};
 use std::cell::Cell;
+use std::thread::LocalKey;
 
 /// One statement of this backend; made by [`statement!`](crate::statement!).
 pub struct Statement {
@@ -154,7 +155,68 @@ pub mod builtin {
     pub const TIMESTAMPTZ: Oid = Oid::TIMESTAMPTZOID;
     pub const OID: Oid = Oid::OIDOID;
     pub const FLOAT8: Oid = Oid::FLOAT8OID;
+    pub const BOOL_ARRAY: Oid = Oid::BOOLARRAYOID;
     pub const FLOAT8_ARRAY: Oid = Oid::FLOAT8ARRAYOID;
+}
+
+/// Runs `all`, or `top` with the limit as its last argument when there is one.
+///
+/// They are two statements of the same text but for the LIMIT: a plan that Postgres keeps for the
+/// whole list is then never used for the first few rows of it.
+pub fn list<T>(
+    client: &SpiClient<'_>,
+    all: &'static LocalKey<Statement>,
+    top: &'static LocalKey<Statement>,
+    mut arguments: Vec<DatumWithOid<'_>>,
+    limit: Option<i64>,
+    take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
+) -> Outcome<Vec<T>> {
+    match limit {
+        None => all.with(|statement| statement.read(client, &arguments, take)),
+        Some(limit) => {
+            arguments.push(limit.into());
+            top.with(|statement| statement.read(client, &arguments, take))
+        }
+    }
+}
+
+/// An argument that a foreign key checks.
+pub struct Reference<'a> {
+    /// The name of the foreign key.
+    pub foreign_key: &'a str,
+    /// The name of the argument.
+    pub argument: &'a str,
+    /// What it refers to, as the message calls it: `agent`, `campaign in this workspace`.
+    pub what: &'a str,
+    /// Its value.
+    pub value: Option<pgrx::Uuid>,
+}
+
+/// Runs `write`; when a foreign key refuses, says which argument refers to nothing.
+///
+/// The message is the same for what does not exist and for what belongs to another workspace. A foreign
+/// key that is not among `references` keeps the message of Postgres.
+pub fn naming_what_is_missing<T>(
+    references: &[Reference<'_>],
+    write: impl FnOnce() -> Outcome<T>,
+) -> Outcome<T> {
+    PgTryBuilder::new(std::panic::AssertUnwindSafe(write))
+        .catch_when(PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION, |caught| {
+            let message = message_of(&caught);
+            for reference in references {
+                if let Some(value) = reference.value
+                    && message.contains(reference.foreign_key)
+                {
+                    return Err(CodexError::unknown_reference(format!(
+                        "{} is {value}, and there is no such {}",
+                        reference.argument, reference.what
+                    ))
+                    .with_detail(message));
+                }
+            }
+            caught.rethrow()
+        })
+        .execute()
 }
 
 /// Runs `prepare`; when it fails because a table is missing, says how the tables come to be.
