@@ -232,9 +232,7 @@ fn take(
             )));
         };
         if !context::is_member(workspace, user)? {
-            return Err(CodexError::not_allowed(format!(
-                "user {user} is not a member of workspace {workspace}"
-            )));
+            return Err(context::not_a_member(workspace, user));
         }
         if status == step.target() {
             return Ok(());

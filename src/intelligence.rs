@@ -136,9 +136,7 @@ fn create_insight_from_signals(
         if let Some(user) = p_created_by
             && !context::is_member(workspace, user)?
         {
-            return Err(CodexError::not_allowed(format!(
-                "p_created_by: user {user} is not a member of workspace {workspace}"
-            )));
+            return Err(context::not_a_member(workspace, user));
         }
         Spi::connect_mut(|client| {
             let signals = LOCK_SIGNALS.with(|statement| {

@@ -260,9 +260,7 @@ fn refuse_strangers(workspace: Uuid, users: &[Uuid], sent: &[(Uuid, Uuid)]) -> O
     };
     match strangers.as_slice() {
         [] => Ok(()),
-        [user] => Err(CodexError::not_allowed(format!(
-            "user {user} is not a member of workspace {workspace}"
-        ))),
+        [user] => Err(context::not_a_member(workspace, *user)),
         several => Err(CodexError::not_allowed(format!(
             "{} users are not members of workspace {workspace}",
             several.len()

@@ -13,6 +13,7 @@ use super::transaction;
 use pgrx::Uuid;
 use pgrx::prelude::*;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ffi::CStr;
 use std::num::NonZeroUsize;
 
@@ -274,39 +275,96 @@ fn uuid_key(column: pg_sys::AttrNumber, value: &Uuid) -> pg_sys::ScanKeyData {
 }
 
 fn look_up(table: pg_sys::Oid, workspace: Uuid, user: Uuid) -> bool {
-    let Some(members) = Opened::open(table) else {
-        return false;
+    Members::open(table).is_some_and(|members| members.has(workspace, user))
+}
+
+/// Those of `users` who are no members of `workspace`, looked up afresh with the table opened once.
+pub fn non_members(workspace: Uuid, users: &[Uuid]) -> Vec<Uuid> {
+    let Some(members) = table().and_then(Members::open) else {
+        return users.to_vec();
     };
-    let Some(workspace_column) = members.column(c"workspace_id", pg_sys::UUIDOID) else {
-        return false;
+    let strangers = |is_member: &dyn Fn(Uuid) -> bool| {
+        users
+            .iter()
+            .copied()
+            .filter(|user| !is_member(*user))
+            .collect()
     };
-    let Some(user_column) = members.column(c"user_id", pg_sys::UUIDOID) else {
-        return false;
-    };
-    let index = members.index_on([workspace_column, user_column]);
-    let by = |column: pg_sys::AttrNumber| {
-        let value = if column == workspace_column {
-            &workspace
-        } else {
-            &user
+    if members.finds_by_user() {
+        strangers(&|user| members.has(workspace, user))
+    } else {
+        let all = members.of(workspace);
+        strangers(&|user| all.contains(&user))
+    }
+}
+
+/// The membership table, opened.
+struct Members {
+    table: Opened,
+    workspace_column: pg_sys::AttrNumber,
+    user_column: pg_sys::AttrNumber,
+    index: Option<(pg_sys::Oid, Vec<pg_sys::AttrNumber>)>,
+}
+
+impl Members {
+    fn open(table: pg_sys::Oid) -> Option<Self> {
+        let table = Opened::open(table)?;
+        let workspace_column = table.column(c"workspace_id", pg_sys::UUIDOID)?;
+        let user_column = table.column(c"user_id", pg_sys::UUIDOID)?;
+        let index = table.index_on([workspace_column, user_column]);
+        Some(Self {
+            table,
+            workspace_column,
+            user_column,
+            index,
+        })
+    }
+
+    /// Whether an index leads to a user, so that looking up one costs the same however many there are.
+    fn finds_by_user(&self) -> bool {
+        self.index
+            .as_ref()
+            .is_some_and(|(_, columns)| columns.contains(&self.user_column))
+    }
+
+    /// All members of a workspace.
+    fn of(&self, workspace: Uuid) -> HashSet<Uuid> {
+        let columns = self.table.columns();
+        let mut users = HashSet::new();
+        let mut keys = [uuid_key(self.workspace_column, &workspace)];
+        let index = self.index.as_ref().map(|(index, _)| *index);
+        self.table.scan(index, &mut keys, |row| {
+            users.extend(uuid_of(row, self.user_column, columns));
+            false
+        });
+        users
+    }
+
+    fn has(&self, workspace: Uuid, user: Uuid) -> bool {
+        let by = |column: pg_sys::AttrNumber| {
+            let value = if column == self.workspace_column {
+                &workspace
+            } else {
+                &user
+            };
+            uuid_key(column, value)
         };
-        uuid_key(column, value)
-    };
-    let (index, mut keys) = match &index {
-        Some((index, columns)) => (
-            Some(*index),
-            columns.iter().map(|column| by(*column)).collect(),
-        ),
-        None => (None, vec![by(workspace_column), by(user_column)]),
-    };
-    let columns = members.columns();
-    let mut found = false;
-    members.scan(index, &mut keys, |row| {
-        found = uuid_of(row, workspace_column, columns) == Some(workspace)
-            && uuid_of(row, user_column, columns) == Some(user);
+        let (index, mut keys) = match &self.index {
+            Some((index, columns)) => (
+                Some(*index),
+                columns.iter().map(|column| by(*column)).collect(),
+            ),
+            None => (None, vec![by(self.workspace_column), by(self.user_column)]),
+        };
+        let columns = self.table.columns();
+        let mut found = false;
+        self.table.scan(index, &mut keys, |row| {
+            found = uuid_of(row, self.workspace_column, columns) == Some(workspace)
+                && uuid_of(row, self.user_column, columns) == Some(user);
+            found
+        });
         found
-    });
-    found
+    }
 }
 
 fn attribute(

@@ -95,6 +95,11 @@ pub fn is_member(workspace: Uuid, user: Uuid) -> Outcome<bool> {
     Ok(membership::of(workspace, user))
 }
 
+/// Those of `users` who are no members of `workspace`, in their order: [`is_member`] for many at once.
+pub fn non_members(workspace: Uuid, users: &[Uuid]) -> Outcome<Vec<Uuid>> {
+    Ok(membership::non_members(workspace, users))
+}
+
 /// Lets a caller go on who is not subject to row-level security, or who works in `workspace`; anybody else
 /// gets 42501.
 pub fn require_workspace(workspace: Uuid) -> Outcome<()> {
