@@ -511,10 +511,10 @@ COMMENT ON FUNCTION mark_all_notifications_read(uuid, timestamptz) IS
     requires = [mark_notification_as_read, mark_all_notifications_read]
 );
 
-// In the order of user_notifications_unread_idx: the CASE is the one of the index. With a limit it is a statement
-// of its own, so that a plan made for the whole list is never kept for the top of it.
+// The order is that of user_notifications_unread_idx, whose CASE this is. With a limit it is a statement of its
+// own, so that a plan made for the whole list is never kept for the top of it.
 macro_rules! unread_notifications {
-    ($($of_workspace:literal)?) => {
+    ($($condition:literal)?) => {
         concat!(
             "
 SELECT n.id, n.notification_type, n.title, n.message, n.priority_level, n.created_at
@@ -522,7 +522,7 @@ FROM public.user_notifications AS n
 WHERE n.user_id = $1
   AND NOT n.is_read
   AND (n.expires_at IS NULL OR n.expires_at > now())",
-            $($of_workspace,)?
+            $($condition,)?
             "
 ORDER BY
     (CASE n.priority_level WHEN 'urgent' THEN 0 WHEN 'high' THEN 1 WHEN 'low' THEN 3 ELSE 2 END),
@@ -532,20 +532,54 @@ ORDER BY
 }
 
 statement!(ALL_UNREAD(UUID) = unread_notifications!());
-statement!(TOP_UNREAD(UUID, INT8) = concat!(unread_notifications!(), "\nLIMIT $2"));
 statement!(
-    ALL_UNREAD_IN_WORKSPACE(UUID, UUID) = unread_notifications!(
-        "
-  AND n.workspace_id = $2"
-    )
+    ALL_UNREAD_IN_WORKSPACE(UUID, UUID) = unread_notifications!("\n  AND n.workspace_id = $2")
 );
 statement!(
     TOP_UNREAD_IN_WORKSPACE(UUID, UUID, INT8) = concat!(
-        unread_notifications!(
-            "
-  AND n.workspace_id = $2"
-        ),
+        unread_notifications!("\n  AND n.workspace_id = $2"),
         "\nLIMIT $3"
+    )
+);
+
+// The top of all workspaces is among the tops of each: the first part hops from workspace to workspace in the
+// index, the second takes the top of each, and only those are sorted.
+statement!(
+    TOP_UNREAD(UUID, INT8) = concat!(
+        "
+WITH RECURSIVE workspace (id) AS (
+    (
+        SELECT n.workspace_id
+        FROM public.user_notifications AS n
+        WHERE n.user_id = $1
+          AND NOT n.is_read
+        ORDER BY n.workspace_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT n.workspace_id
+        FROM public.user_notifications AS n
+        WHERE n.user_id = $1
+          AND NOT n.is_read
+          AND n.workspace_id > workspace.id
+        ORDER BY n.workspace_id
+        LIMIT 1
+    )
+    FROM workspace
+    WHERE workspace.id IS NOT NULL
+)
+SELECT n.id, n.notification_type, n.title, n.message, n.priority_level, n.created_at
+FROM workspace
+CROSS JOIN LATERAL (",
+        unread_notifications!("\n  AND n.workspace_id = workspace.id"),
+        "
+    LIMIT $2
+) AS n
+ORDER BY
+    (CASE n.priority_level WHEN 'urgent' THEN 0 WHEN 'high' THEN 1 WHEN 'low' THEN 3 ELSE 2 END),
+    n.created_at DESC NULLS LAST
+LIMIT $2"
     )
 );
 

@@ -139,8 +139,8 @@ COMMENT ON COLUMN public.user_notifications.idempotency_key IS
 
 CREATE INDEX user_notifications_unread_idx
     ON public.user_notifications (
-        workspace_id,
         user_id,
+        workspace_id,
         (CASE priority_level WHEN 'urgent' THEN 0 WHEN 'high' THEN 1 WHEN 'low' THEN 3 ELSE 2 END),
         created_at DESC NULLS LAST
     )
