@@ -1,13 +1,252 @@
-//! Achievements: the points, level and rates of a user.
+//! Achievements: unlocking one, and the points, level and rates of a user.
 
-use crate::error::Outcome;
+use crate::context;
+use crate::error::{OrRaise, Outcome, required};
 use crate::row_triggers::Row;
-use crate::trigger_function;
+use crate::{statement, trigger_function};
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
 
 /// Points that make one level.
 const POINTS_PER_LEVEL: i32 = 1000;
+
+/// What an unlock gives back: whether it was unlocked now, a sentence, and the points added.
+type Answer = (bool, String, i32);
+
+fn refused(message: &str) -> Outcome<Answer> {
+    Ok((false, message.to_string(), 0))
+}
+
+/// Unlocks an achievement for a user, once.
+#[pg_extern(volatile)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn unlock_achievement(
+    p_user_id: Option<pgrx::Uuid>,
+    p_achievement_id: Option<pgrx::Uuid>,
+    p_workspace_id: Option<pgrx::Uuid>,
+    p_event_type: default!(Option<String>, "'manual'"),
+) -> TableIterator<
+    'static,
+    (
+        name!(success, bool),
+        name!(message, String),
+        name!(points_awarded, i32),
+    ),
+> {
+    TableIterator::once(
+        unlock(p_user_id, p_achievement_id, p_workspace_id, p_event_type).or_raise(),
+    )
+}
+
+fn unlock(
+    user: Option<pgrx::Uuid>,
+    achievement: Option<pgrx::Uuid>,
+    workspace: Option<pgrx::Uuid>,
+    event: Option<String>,
+) -> Outcome<Answer> {
+    let user = required(user, "p_user_id")?;
+    let achievement = required(achievement, "p_achievement_id")?;
+    let workspace = required(workspace, "p_workspace_id")?;
+    let event = required(event, "p_event_type")?;
+    context::require_workspace(workspace)?;
+
+    let key: [DatumWithOid<'_>; 3] = [workspace.into(), user.into(), achievement.into()];
+    Spi::connect_mut(|client| {
+        let Some(found) = look_up(client, &key)? else {
+            return refused("Achievement not found");
+        };
+        if found.unlocked {
+            return refused("Achievement already unlocked");
+        }
+        if !found.active {
+            return refused("Achievement is not active");
+        }
+        if !found.prerequisite_met {
+            return refused("Required achievement is not unlocked");
+        }
+        if !context::is_member(workspace, user)? {
+            return refused("User is not a member of the workspace");
+        }
+        if !turn_unlocked(client, workspace, user, achievement, &event)? {
+            return refused("Achievement already unlocked");
+        }
+        let added = pay(client, workspace, user, found.points, found.badges)?;
+        Ok((true, "Achievement unlocked successfully".to_string(), added))
+    })
+}
+
+/// What has to be known of an achievement before it is unlocked.
+struct Found {
+    active: bool,
+    points: i32,
+    badges: Option<Vec<Option<String>>>,
+    prerequisite_met: bool,
+    unlocked: bool,
+}
+
+statement!(
+    ACHIEVEMENT(UUID, UUID, UUID) = "
+    SELECT a.is_active IS TRUE,
+           coalesce(a.points_reward, 0),
+           a.badge_unlocks,
+           a.required_previous_achievement_id IS NULL
+               OR EXISTS (
+                   SELECT
+                   FROM public.user_achievements AS p
+                   WHERE p.workspace_id = $1
+                     AND p.user_id = $2
+                     AND p.achievement_id = a.required_previous_achievement_id
+                     AND NOT p.is_locked
+               ),
+           EXISTS (
+               SELECT
+               FROM public.user_achievements AS u
+               WHERE u.workspace_id = $1
+                 AND u.user_id = $2
+                 AND u.achievement_id = $3
+                 AND NOT u.is_locked
+           )
+    FROM public.achievements AS a
+    WHERE a.workspace_id = $1
+      AND a.id = $3"
+);
+
+fn look_up(client: &SpiClient<'_>, key: &[DatumWithOid<'_>; 3]) -> Outcome<Option<Found>> {
+    ACHIEVEMENT.with(|s| {
+        s.read_one(client, key, |row| {
+            Ok(Found {
+                active: row.get(1)? == Some(true),
+                points: row.get(2)?.unwrap_or(0),
+                badges: row.get(3)?,
+                prerequisite_met: row.get(4)? == Some(true),
+                unlocked: row.get(5)? == Some(true),
+            })
+        })
+    })
+}
+
+// The gate: of any number of sessions that come here with one key, the row turns from locked to unlocked
+// in exactly one; the others wait for it and then find nothing to do.
+statement!(
+    TURN_UNLOCKED(UUID, UUID, UUID, TEXT) = "
+    INSERT INTO public.user_achievements AS u (
+        workspace_id, user_id, achievement_id,
+        progress_percentage, unlocked_at, unlocked_by_event, is_locked
+    )
+    VALUES ($1, $2, $3, 100, now(), $4, false)
+    ON CONFLICT (workspace_id, user_id, achievement_id) DO UPDATE
+    SET progress_percentage = 100,
+        unlocked_at = now(),
+        unlocked_by_event = excluded.unlocked_by_event,
+        is_locked = false
+    WHERE u.is_locked IS NOT FALSE
+    RETURNING true"
+);
+
+fn turn_unlocked(
+    client: &mut SpiClient<'_>,
+    workspace: pgrx::Uuid,
+    user: pgrx::Uuid,
+    achievement: pgrx::Uuid,
+    event: &str,
+) -> Outcome<bool> {
+    let arguments = [
+        workspace.into(),
+        user.into(),
+        achievement.into(),
+        event.into(),
+    ];
+    TURN_UNLOCKED.with(|s| Ok(s.execute(client, &arguments)? == 1))
+}
+
+// One statement when the total stays below 2^31, be the stats row there or not.
+statement!(PAY(UUID, UUID, INT4, TEXT_ARRAY) = "
+    INSERT INTO public.user_stats AS s (
+        workspace_id, user_id, total_points, achievements_unlocked, badges_earned, stats_last_updated
+    )
+    VALUES ($1, $2, $3, 1, $4, now())
+    ON CONFLICT (workspace_id, user_id) DO UPDATE
+    SET total_points = coalesce(s.total_points, 0) + $3,
+        achievements_unlocked = least(coalesce(s.achievements_unlocked, 0)::bigint + 1, 2147483647)::integer,
+        badges_earned = CASE
+            WHEN $4 IS NULL OR $4 <@ s.badges_earned THEN s.badges_earned
+            ELSE ARRAY(
+                SELECT b.badge
+                FROM unnest(s.badges_earned || $4) WITH ORDINALITY AS b (badge, position)
+                WHERE b.badge IS NOT NULL
+                GROUP BY b.badge
+                ORDER BY min(b.position)
+            )
+        END,
+        stats_last_updated = now()
+    WHERE coalesce(s.total_points, 0) <= 2147483647 - $3
+    RETURNING true");
+
+// The total is so near to 2^31 that it does not hold the reward: it is filled up.
+statement!(
+    ROOM_LEFT(UUID, UUID) = "
+    SELECT 2147483647 - coalesce(s.total_points, 0)
+    FROM public.user_stats AS s
+    WHERE s.workspace_id = $1
+      AND s.user_id = $2
+    FOR NO KEY UPDATE"
+);
+
+fn pay(
+    client: &mut SpiClient<'_>,
+    workspace: pgrx::Uuid,
+    user: pgrx::Uuid,
+    points: i32,
+    badges: Option<Vec<Option<String>>>,
+) -> Outcome<i32> {
+    let badges = distinct(badges);
+    let add = |client: &mut SpiClient<'_>, points: i32| {
+        let arguments = [
+            workspace.into(),
+            user.into(),
+            points.into(),
+            badges.clone().into(),
+        ];
+        PAY.with(|s| s.execute(client, &arguments))
+    };
+    if add(client, points)? == 1 {
+        return Ok(points);
+    }
+    let room = ROOM_LEFT
+        .with(|s| {
+            s.write_one(client, &[workspace.into(), user.into()], |row| {
+                row.get::<i32>(1)
+            })
+        })?
+        .flatten()
+        .unwrap_or(0);
+    let points = points.min(room);
+    add(client, points)?;
+    Ok(points)
+}
+
+/// The badges without NULLs and repetitions, in their order; None when none is left.
+fn distinct(badges: Option<Vec<Option<String>>>) -> Option<Vec<String>> {
+    let mut kept: Vec<String> = Vec::new();
+    for badge in badges.into_iter().flatten().flatten() {
+        if !kept.contains(&badge) {
+            kept.push(badge);
+        }
+    }
+    (!kept.is_empty()).then_some(kept)
+}
+
+extension_sql!(
+    r#"
+COMMENT ON FUNCTION unlock_achievement(uuid, uuid, uuid, text) IS
+'Unlocks an achievement for a user, once, however many sessions try at the same time, and pays its points and badges.';
+"#,
+    name = "comment_unlock_achievement",
+    requires = [unlock_achievement]
+);
 
 /// Keeps the level of a user: `total_points / 1000 + 1`, and the way to the next level in percent,
 /// `total_points % 1000 / 10`. NULL points count as 0.

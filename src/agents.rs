@@ -1,1 +1,679 @@
-//! agents: to be written.
+//! What agents did: one row an hour for each agent, with exact sums and percentiles within 1 %.
+
+use crate::context;
+use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
+use crate::statement;
+use crate::statement::message_of;
+use codex_sketch::Sketch;
+use pgrx::datum::Date;
+use pgrx::prelude::*;
+use pgrx::spi::SpiClient;
+use std::panic::AssertUnwindSafe;
+
+const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
+
+/// Records one execution of an agent in its hour and credits an assignment with it.
+///
+/// | argument | |
+/// |---|---|
+/// | `p_execution_time_seconds` | seconds, finite, 0 or more |
+/// | `p_input_tokens`, `p_output_tokens` | 0 or more; NULL counts as 0 |
+/// | `p_cost` | money in the workspace's currency, finite, 0 or more; NULL counts as 0 |
+/// | `p_success` | whether the execution succeeded |
+/// | `p_campaign_id` | the campaign it was done for, if for one |
+/// | `p_execution_id` | an id of the execution: the same one again changes nothing |
+/// | `p_executed_at` | when it ended, any finite time; NULL is now |
+///
+/// The row of `agent_performance` is that of the workspace, the agent and the UTC hour of `p_executed_at`,
+/// whatever the session's time zone. Counts and sums are exact with any number of sessions; averages and rates are
+/// those sums divided by `execution_count`; p50, p95 and p99 come from the row's sketch (see the crate
+/// `codex-sketch`) and are within 1 % of the exact sample of that rank.
+///
+/// One active assignment of the agent in the workspace is credited: that of the campaign; if there is none, one
+/// without a campaign; the oldest where there are several.
+///
+/// Refuses: 22004 a NULL workspace, agent, time or success; 22023 a negative or non-finite number, an infinite
+/// `p_executed_at`, sums that their columns cannot hold, and an execution id that another agent used; 23503 an
+/// unknown workspace, agent or campaign; 55000 an agent that is not active; 42501 a workspace that is not the
+/// caller's current one; XX001 a damaged sketch. Whatever it refuses leaves nothing behind.
+#[pg_extern(volatile)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::too_many_arguments)]
+fn record_agent_execution(
+    p_workspace_id: Option<pgrx::Uuid>,
+    p_agent_id: Option<pgrx::Uuid>,
+    p_execution_time_seconds: Option<AnyNumeric>,
+    p_input_tokens: Option<i64>,
+    p_output_tokens: Option<i64>,
+    p_cost: Option<AnyNumeric>,
+    p_success: Option<bool>,
+    p_campaign_id: default!(Option<pgrx::Uuid>, "NULL"),
+    p_execution_id: default!(Option<pgrx::Uuid>, "NULL"),
+    p_executed_at: default!(Option<TimestampWithTimeZone>, "now()"),
+) {
+    let record = || {
+        let (time, seconds) = amount(
+            required(p_execution_time_seconds, "p_execution_time_seconds")?,
+            "p_execution_time_seconds",
+        )?;
+        let (cost, _) = amount(p_cost.unwrap_or_else(|| AnyNumeric::from(0)), "p_cost")?;
+        let execution = Execution {
+            workspace: required(p_workspace_id, "p_workspace_id")?,
+            agent: required(p_agent_id, "p_agent_id")?,
+            time,
+            seconds,
+            input_tokens: tokens(p_input_tokens, "p_input_tokens")?,
+            output_tokens: tokens(p_output_tokens, "p_output_tokens")?,
+            cost,
+            success: required(p_success, "p_success")?,
+            campaign: p_campaign_id,
+            id: p_execution_id,
+            at: executed_at(p_executed_at)?,
+        };
+        context::require_workspace(execution.workspace)?;
+        execution.record()
+    };
+    record().or_raise();
+}
+
+extension_sql!(
+    r#"
+COMMENT ON FUNCTION record_agent_execution(uuid, uuid, numeric, bigint, bigint, numeric, boolean, uuid, uuid, timestamptz) IS
+'Records one execution of an agent: adds it to the row of agent_performance of its UTC hour (counts, sums, averages, rates, p50/p95/p99 within 1 %) and to one active assignment, that of p_campaign_id, else one without a campaign.
+Time in seconds and cost are finite and not negative; NULL tokens and cost count as 0. The same p_execution_id again changes nothing. p_executed_at is the end of the execution, now if NULL.
+Refuses: 22004 NULL workspace, agent, time or success; 22023 bad numbers, an infinite p_executed_at, an execution id of another agent; 23503 unknown workspace, agent or campaign; 55000 inactive agent; 42501 not the current workspace.';
+"#,
+    name = "comment_record_agent_execution",
+    requires = [record_agent_execution]
+);
+
+/// One execution, its values checked.
+struct Execution {
+    workspace: pgrx::Uuid,
+    agent: pgrx::Uuid,
+    time: AnyNumeric,
+    /// The time again, for the sketch.
+    seconds: f64,
+    input_tokens: i64,
+    output_tokens: i64,
+    cost: AnyNumeric,
+    success: bool,
+    campaign: Option<pgrx::Uuid>,
+    id: Option<pgrx::Uuid>,
+    at: TimestampWithTimeZone,
+}
+
+/// A numeric that is finite, not negative and within the range of a double precision number, as both.
+fn amount(value: AnyNumeric, name: &str) -> Outcome<(AnyNumeric, f64)> {
+    // SAFETY: the function takes any numeric; what is beyond a double becomes an infinity.
+    let number: f64 = unsafe {
+        pgrx::direct_function_call(
+            pgrx::pg_sys::numeric_float8_no_overflow,
+            &[value.clone().into_datum()],
+        )
+    }
+    .unwrap_or(f64::NAN);
+    if number.is_finite() && number.is_sign_positive() {
+        return Ok((value, number));
+    }
+    Err(
+        CodexError::bad_value(format!("{name} is {}", shorten(&value.to_string())))
+            .with_hint("It has to be a finite number, 0 or more."),
+    )
+}
+
+fn tokens(value: Option<i64>, name: &str) -> Outcome<i64> {
+    match value.unwrap_or(0) {
+        count @ 0.. => Ok(count),
+        negative => Err(CodexError::bad_value(format!("{name} is {negative}"))
+            .with_hint("It has to be 0 or more.")),
+    }
+}
+
+fn executed_at(value: Option<TimestampWithTimeZone>) -> Outcome<TimestampWithTimeZone> {
+    let at = value.unwrap_or_else(now);
+    if at.is_infinity() || at.is_neg_infinity() {
+        return Err(CodexError::bad_value("p_executed_at is infinite")
+            .with_hint("It has to be the time at which the execution ended."));
+    }
+    Ok(at)
+}
+
+/// Hours since 2000-01-01 00:00 UTC: what tells one row of `agent_performance` from the next.
+#[derive(Clone, Copy)]
+struct Hour(i64);
+
+impl Hour {
+    /// The hour that a moment lies in.
+    fn of(at: TimestampWithTimeZone) -> Self {
+        Self(at.into_inner().div_euclid(MICROSECONDS_PER_HOUR))
+    }
+
+    /// The first hour that begins at a moment or after it.
+    fn from(at: TimestampWithTimeZone) -> Self {
+        let microseconds = at.into_inner();
+        let begun = microseconds.rem_euclid(MICROSECONDS_PER_HOUR) != 0;
+        Self(microseconds.div_euclid(MICROSECONDS_PER_HOUR) + i64::from(begun))
+    }
+
+    /// Its day, in UTC.
+    fn date(self) -> Date {
+        let days = i32::try_from(self.0.div_euclid(24)).unwrap_or(i32::MAX);
+        // SAFETY: every timestamp of Postgres lies on a day of its type date.
+        unsafe { Date::from_pg_epoch_days(days) }
+    }
+
+    /// Its number in the day, 0 to 23.
+    fn of_day(self) -> i32 {
+        self.0.rem_euclid(24) as i32
+    }
+}
+
+// A row only if the agent is there.
+statement!(
+    AGENT(UUID, UUID, UUID, UUID) = "
+    SELECT a.is_active IS TRUE,
+           $3 IS NULL
+               OR EXISTS (
+                   SELECT
+                   FROM public.campaigns AS c
+                   WHERE c.workspace_id = $1
+                     AND c.id = $3
+               ),
+           (
+               SELECT e.agent_id
+               FROM codex.agent_executions AS e
+               WHERE e.workspace_id = $1
+                 AND e.execution_id = $4
+           )
+    FROM public.agent_registry AS a
+    WHERE a.id = $2"
+);
+
+// Of two sessions with one id, the second waits here until the first has committed or given up.
+statement!(
+    REMEMBER(UUID, UUID, UUID, TIMESTAMPTZ) = "
+    INSERT INTO codex.agent_executions (workspace_id, execution_id, agent_id, executed_at)
+    VALUES ($1, $2, $3, $4)
+    ON CONFLICT (workspace_id, execution_id) DO NOTHING"
+);
+
+statement!(
+    LOCK_HOUR(UUID, UUID, DATE, INT4) = "
+    SELECT p.id, p.execution_time_sketch
+    FROM public.agent_performance AS p
+    WHERE p.workspace_id = $1
+      AND p.agent_id = $2
+      AND p.measurement_date = $3
+      AND p.measurement_hour = $4
+    FOR NO KEY UPDATE"
+);
+
+statement!(
+    BEGIN_HOUR(UUID, UUID, DATE, INT4) = "
+    INSERT INTO public.agent_performance (workspace_id, agent_id, measurement_date, measurement_hour)
+    VALUES ($1, $2, $3, $4)
+    ON CONFLICT (workspace_id, agent_id, measurement_date, measurement_hour) DO NOTHING"
+);
+
+statement!(
+    ADD_TO_HOUR(UUID, INT4, NUMERIC, INT8, INT8, NUMERIC, BYTEA, FLOAT8, FLOAT8, FLOAT8) = "
+    UPDATE public.agent_performance AS p
+    SET execution_count = coalesce(p.execution_count, 0) + 1,
+        success_count = coalesce(p.success_count, 0) + $2,
+        failure_count = coalesce(p.failure_count, 0) + 1 - $2,
+        error_count = coalesce(p.error_count, 0) + 1 - $2,
+        success_rate_percentage = least(100,
+            100 * (coalesce(p.success_count, 0) + $2)::numeric / (coalesce(p.execution_count, 0) + 1)),
+        error_rate_percentage = least(100,
+            100 * (coalesce(p.error_count, 0) + 1 - $2)::numeric / (coalesce(p.execution_count, 0) + 1)),
+        total_execution_time_seconds = p.total_execution_time_seconds + $3,
+        avg_execution_time_seconds =
+            (p.total_execution_time_seconds + $3) / (coalesce(p.execution_count, 0) + 1),
+        min_execution_time_seconds = least(p.min_execution_time_seconds, $3),
+        max_execution_time_seconds = greatest(p.max_execution_time_seconds, $3),
+        total_input_tokens = coalesce(p.total_input_tokens, 0) + $4,
+        avg_input_tokens_per_execution =
+            (coalesce(p.total_input_tokens, 0) + $4)::numeric / (coalesce(p.execution_count, 0) + 1),
+        total_output_tokens = coalesce(p.total_output_tokens, 0) + $5,
+        avg_output_tokens_per_execution =
+            (coalesce(p.total_output_tokens, 0) + $5)::numeric / (coalesce(p.execution_count, 0) + 1),
+        total_cost_incurred = coalesce(p.total_cost_incurred, 0) + $6,
+        avg_cost_per_execution =
+            (coalesce(p.total_cost_incurred, 0) + $6) / (coalesce(p.execution_count, 0) + 1),
+        execution_time_sketch = $7,
+        p50_execution_time_seconds = $8::numeric,
+        p95_execution_time_seconds = $9::numeric,
+        p99_execution_time_seconds = $10::numeric
+    WHERE p.id = $1"
+);
+
+statement!(
+    CREDIT(UUID, UUID, UUID, INT4, INT8, NUMERIC) = "
+    UPDATE public.agent_assignments AS g
+    SET tasks_completed = coalesce(g.tasks_completed, 0) + $4,
+        tasks_failed = coalesce(g.tasks_failed, 0) + 1 - $4,
+        total_tokens_used = coalesce(g.total_tokens_used, 0) + $5,
+        total_cost_incurred = coalesce(g.total_cost_incurred, 0) + $6
+    WHERE g.id = (
+        SELECT a.id
+        FROM public.agent_assignments AS a
+        WHERE a.workspace_id = $1
+          AND a.agent_id = $2
+          AND a.assignment_status = 'active'
+          AND (a.assigned_to_campaign_id = $3 OR a.assigned_to_campaign_id IS NULL)
+        ORDER BY a.assigned_to_campaign_id NULLS LAST, a.assigned_date, a.id
+        LIMIT 1
+    )"
+);
+
+impl Execution {
+    fn record(&self) -> Outcome<()> {
+        Spi::connect_mut(|client| {
+            if self.is_recorded(client)? {
+                return Ok(());
+            }
+            self.naming_what_failed(|| {
+                if !self.remember(client)? {
+                    return Ok(());
+                }
+                self.add_to_hour(client)?;
+                self.credit(client)
+            })
+        })
+    }
+
+    /// Whether the execution id was used before; checks the agent and the campaign on the way.
+    fn is_recorded(&self, client: &SpiClient<'_>) -> Outcome<bool> {
+        let key = [
+            self.workspace.into(),
+            self.agent.into(),
+            self.campaign.into(),
+            self.id.into(),
+        ];
+        let found = AGENT.with(|s| {
+            s.read_one(client, &key, |row| {
+                Ok((
+                    row.get::<bool>(1)? == Some(true),
+                    row.get::<bool>(2)? == Some(true),
+                    row.get::<pgrx::Uuid>(3)?,
+                ))
+            })
+        })?;
+        let Some((active, campaign_found, recorded_by)) = found else {
+            return Err(unknown_agent(self.agent));
+        };
+        if let Some(agent) = recorded_by {
+            return self.recorded_by(agent);
+        }
+        if let (Some(campaign), false) = (self.campaign, campaign_found) {
+            return Err(CodexError::unknown_reference(format!(
+                "p_campaign_id {campaign} is not a campaign of workspace {}",
+                self.workspace
+            )));
+        }
+        if !active {
+            return Err(
+                CodexError::wrong_state(format!("agent {} is not active", self.agent))
+                    .with_hint("Set is_active of its row in agent_registry to let it work again."),
+            );
+        }
+        Ok(false)
+    }
+
+    /// True, or the refusal of an execution id that belongs to another agent.
+    fn recorded_by(&self, agent: pgrx::Uuid) -> Outcome<bool> {
+        if agent == self.agent {
+            return Ok(true);
+        }
+        Err(CodexError::bad_value(format!(
+            "p_execution_id {} was recorded for agent {agent}, not for {}",
+            self.id.map(|id| id.to_string()).unwrap_or_default(),
+            self.agent
+        ))
+        .with_hint("Give every execution an id of its own."))
+    }
+
+    /// Takes the execution id, if there is one; false when another session took it in the meantime.
+    fn remember(&self, client: &mut SpiClient<'_>) -> Outcome<bool> {
+        let Some(id) = self.id else {
+            return Ok(true);
+        };
+        let row = [
+            self.workspace.into(),
+            id.into(),
+            self.agent.into(),
+            self.at.into(),
+        ];
+        if REMEMBER.with(|s| s.execute(client, &row))? == 1 {
+            return Ok(true);
+        }
+        // Read again, with a snapshot that has the other session's row: was it this agent's?
+        self.is_recorded(client)?;
+        Ok(false)
+    }
+
+    fn add_to_hour(&self, client: &mut SpiClient<'_>) -> Outcome<()> {
+        let (row, mut sketch) = self.lock_hour(client)?;
+        sketch
+            .add(self.seconds)
+            .map_err(|error| CodexError::bad_value(format!("p_execution_time_seconds: {error}")))?;
+        let arguments = [
+            row.into(),
+            i32::from(self.success).into(),
+            self.time.clone().into(),
+            self.input_tokens.into(),
+            self.output_tokens.into(),
+            self.cost.clone().into(),
+            sketch.to_bytes().into(),
+            sketch.quantile(0.50).into(),
+            sketch.quantile(0.95).into(),
+            sketch.quantile(0.99).into(),
+        ];
+        ADD_TO_HOUR.with(|s| s.execute(client, &arguments))?;
+        Ok(())
+    }
+
+    /// The row of the hour, locked until the transaction ends and made where it is missing, and its sketch.
+    fn lock_hour(&self, client: &mut SpiClient<'_>) -> Outcome<(pgrx::Uuid, Sketch)> {
+        /// The row can vanish between making and locking it only if somebody deletes it just then.
+        const TRIES: usize = 10;
+        let hour = Hour::of(self.at);
+        let key = [
+            self.workspace.into(),
+            self.agent.into(),
+            hour.date().into(),
+            hour.of_day().into(),
+        ];
+        for _ in 0..TRIES {
+            let found = LOCK_HOUR.with(|s| {
+                s.write_one(client, &key, |row| {
+                    Ok((row.get::<pgrx::Uuid>(1)?, row.get::<Vec<u8>>(2)?))
+                })
+            })?;
+            if let Some((Some(row), stored)) = found {
+                return Ok((row, sketch_of(stored.as_deref(), row)?));
+            }
+            BEGIN_HOUR.with(|s| s.execute(client, &key))?;
+        }
+        Err(CodexError::busy(format!(
+            "the row of agent {} in agent_performance vanishes as often as it is made",
+            self.agent
+        )))
+    }
+
+    fn credit(&self, client: &mut SpiClient<'_>) -> Outcome<()> {
+        let tokens = self
+            .input_tokens
+            .checked_add(self.output_tokens)
+            .ok_or_else(|| {
+                CodexError::bad_value("p_input_tokens and p_output_tokens together exceed 2^63 - 1")
+            })?;
+        let arguments = [
+            self.workspace.into(),
+            self.agent.into(),
+            self.campaign.into(),
+            i32::from(self.success).into(),
+            tokens.into(),
+            self.cost.clone().into(),
+        ];
+        CREDIT.with(|s| s.execute(client, &arguments))?;
+        Ok(())
+    }
+
+    /// Runs `write`; an error of a foreign key or of a full column is raised again in words that name the
+    /// value of the caller's which it comes from.
+    fn naming_what_failed(&self, write: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
+        let (workspace, agent) = (self.workspace, self.agent);
+        PgTryBuilder::new(AssertUnwindSafe(write))
+            .catch_when(
+                PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION,
+                move |caught| {
+                    // The agent was there a moment ago; its foreign keys have the column in their name.
+                    Err(if message_of(&caught).contains("agent_id") {
+                        unknown_agent(agent)
+                    } else {
+                        CodexError::unknown_reference(format!(
+                            "p_workspace_id {workspace} is not a workspace"
+                        ))
+                    })
+                },
+            )
+            .catch_when(
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                move |caught| {
+                    Err(CodexError::bad_value(format!(
+                        "the sums of agent {agent} cannot hold this execution: {}",
+                        message_of(&caught)
+                    )))
+                },
+            )
+            .execute()
+    }
+}
+
+fn unknown_agent(agent: pgrx::Uuid) -> CodexError {
+    CodexError::unknown_reference(format!("p_agent_id {agent} is not an agent"))
+        .with_hint("Agents are the rows of agent_registry.")
+}
+
+/// The sketch that a row of `agent_performance` keeps; an empty one where it keeps none.
+fn sketch_of(stored: Option<&[u8]>, row: pgrx::Uuid) -> Outcome<Sketch> {
+    stored.map_or_else(
+        || Ok(Sketch::new()),
+        |bytes| {
+            Sketch::from_bytes(bytes).map_err(|error| {
+                CodexError::corrupt(format!(
+                    "execution_time_sketch of row {row} of agent_performance is damaged: {error}"
+                ))
+                .with_hint(
+                    "Restore the row from a backup, or set its execution_time_sketch to NULL: counts and sums \
+                     stay, and its percentiles begin anew.",
+                )
+            })
+        },
+    )
+}
+
+/// What an agent did in a span of time, all its hours together.
+///
+/// Takes the workspace, an agent (NULL: every agent with executions) and the span: the hours that begin at `p_from`
+/// or after it and before `p_to`, so that spans that touch never count an hour twice; NULL is open.
+///
+/// Returns a row an agent, ordered by its id: `executions`; `success_rate` in percent; `p50`, `p95`, `p99` of the
+/// execution time in seconds, within 1 % of the exact sample of that rank (the sketches of the hours are merged;
+/// percentiles are never averaged), NULL where no hour has a sketch; `tokens`, input and output together; `cost`.
+///
+/// Refuses: 22004 a NULL workspace; 22023 a `p_from` after `p_to`, and sums beyond a bigint; 42501 a workspace that
+/// is not the caller's current one; XX001 a damaged sketch.
+#[pg_extern(stable, parallel_restricted)]
+#[search_path(pg_catalog, pg_temp)]
+#[allow(clippy::type_complexity)]
+fn agent_performance_summary(
+    p_workspace_id: Option<pgrx::Uuid>,
+    p_agent_id: default!(Option<pgrx::Uuid>, "NULL"),
+    p_from: default!(Option<TimestampWithTimeZone>, "NULL"),
+    p_to: default!(Option<TimestampWithTimeZone>, "NULL"),
+) -> TableIterator<
+    'static,
+    (
+        name!(agent_id, pgrx::Uuid),
+        name!(executions, i64),
+        name!(success_rate, Option<AnyNumeric>),
+        name!(p50, Option<AnyNumeric>),
+        name!(p95, Option<AnyNumeric>),
+        name!(p99, Option<AnyNumeric>),
+        name!(tokens, i64),
+        name!(cost, AnyNumeric),
+    ),
+> {
+    let summaries = summarise(p_workspace_id, p_agent_id, p_from, p_to).or_raise();
+    TableIterator::new(summaries.into_iter().map(Summary::into_row))
+}
+
+extension_sql!(
+    r#"
+COMMENT ON FUNCTION agent_performance_summary(uuid, uuid, timestamptz, timestamptz) IS
+'What each agent of a workspace did in the UTC hours that begin at p_from or after it and before p_to (NULL: open): executions, success rate in percent, p50/p95/p99 of the execution time in seconds within 1 % (the sketches of the hours are merged), tokens, cost. Only p_agent_id where it is given.
+Refuses: 22004 NULL workspace; 22023 p_from after p_to; 42501 not the current workspace; XX001 a damaged sketch.';
+
+ALTER FUNCTION agent_performance_summary(uuid, uuid, timestamptz, timestamptz) ROWS 70;
+"#,
+    name = "comment_agent_performance_summary",
+    requires = [agent_performance_summary]
+);
+
+// In the order of agents, so that one sketch at a time is merged.
+statement!(
+    HOURS(UUID, UUID, DATE, INT4, DATE, INT4) = "
+    SELECT p.agent_id,
+           p.id,
+           coalesce(p.execution_count, 0),
+           coalesce(p.success_count, 0),
+           coalesce(p.total_input_tokens, 0),
+           coalesce(p.total_output_tokens, 0),
+           p.total_cost_incurred,
+           p.execution_time_sketch
+    FROM public.agent_performance AS p
+    WHERE p.workspace_id = $1
+      AND ($2 IS NULL OR p.agent_id = $2)
+      AND p.measurement_date BETWEEN $3 AND $5
+      AND (p.measurement_date, coalesce(p.measurement_hour, 0)) >= ($3, $4)
+      AND (p.measurement_date, coalesce(p.measurement_hour, 0)) < ($5, $6)
+    ORDER BY p.agent_id"
+);
+
+fn summarise(
+    workspace: Option<pgrx::Uuid>,
+    agent: Option<pgrx::Uuid>,
+    from: Option<TimestampWithTimeZone>,
+    to: Option<TimestampWithTimeZone>,
+) -> Outcome<Vec<Summary>> {
+    let workspace = required(workspace, "p_workspace_id")?;
+    if from.zip(to).is_some_and(|(from, to)| from > to) {
+        return Err(CodexError::bad_value("p_from is after p_to"));
+    }
+    context::require_workspace(workspace)?;
+
+    let (first_date, first_hour) = bound(from, i32::MIN);
+    let (end_date, end_hour) = bound(to, i32::MAX);
+    let arguments = [
+        workspace.into(),
+        agent.into(),
+        first_date.into(),
+        first_hour.into(),
+        end_date.into(),
+        end_hour.into(),
+    ];
+    let mut summaries: Vec<Summary> = Vec::new();
+    Spi::connect(|client| {
+        HOURS.with(|s| {
+            s.scan(client, &arguments, |row| {
+                let Some(agent) = row.get::<pgrx::Uuid>(1)? else {
+                    return Ok(());
+                };
+                if summaries.last().is_none_or(|last| last.agent != agent) {
+                    summaries.push(Summary::of(agent));
+                }
+                match summaries.last_mut() {
+                    Some(summary) => summary.add(&row),
+                    None => Ok(()),
+                }
+            })
+        })
+    })?;
+    Ok(summaries)
+}
+
+/// Day and hour of an end of the span; an open end is the day `open` (the infinities of the type date).
+fn bound(at: Option<TimestampWithTimeZone>, open: i32) -> (Date, i32) {
+    match at {
+        Some(at) if !at.is_infinity() && !at.is_neg_infinity() => {
+            let hour = Hour::from(at);
+            (hour.date(), hour.of_day())
+        }
+        // SAFETY: i32::MIN and i32::MAX are the infinities of the type date.
+        Some(at) if at.is_infinity() => (unsafe { Date::from_pg_epoch_days(i32::MAX) }, 0),
+        Some(_) => (unsafe { Date::from_pg_epoch_days(i32::MIN) }, 0),
+        None => (unsafe { Date::from_pg_epoch_days(open) }, 0),
+    }
+}
+
+/// The hours of one agent, added up.
+struct Summary {
+    agent: pgrx::Uuid,
+    executions: i64,
+    successes: i64,
+    tokens: i64,
+    cost: AnyNumeric,
+    sketch: Sketch,
+}
+
+impl Summary {
+    fn of(agent: pgrx::Uuid) -> Self {
+        Self {
+            agent,
+            executions: 0,
+            successes: 0,
+            tokens: 0,
+            cost: AnyNumeric::from(0),
+            sketch: Sketch::new(),
+        }
+    }
+
+    /// Adds a row of [`HOURS`].
+    fn add(&mut self, row: &pgrx::spi::SpiHeapTupleData<'_>) -> Outcome<()> {
+        let too_many = || {
+            CodexError::bad_value("the sums of this span exceed 2^63 - 1")
+                .with_hint("Ask for less at once.")
+        };
+        let sum = |total: i64, part: Option<i64>| {
+            total.checked_add(part.unwrap_or(0)).ok_or_else(too_many)
+        };
+        self.executions = sum(self.executions, row.get::<i32>(3)?.map(i64::from))?;
+        self.successes = sum(self.successes, row.get::<i32>(4)?.map(i64::from))?;
+        self.tokens = sum(self.tokens, row.get(5)?)?;
+        self.tokens = sum(self.tokens, row.get(6)?)?;
+        if let Some(cost) = row.get::<AnyNumeric>(7)? {
+            self.cost = std::mem::replace(&mut self.cost, AnyNumeric::from(0)) + cost;
+        }
+        if let (Some(id), Some(stored)) = (row.get::<pgrx::Uuid>(2)?, row.get::<&[u8]>(8)?) {
+            let hour = sketch_of(Some(stored), id)?;
+            self.sketch.merge(&hour).map_err(|_| too_many())?;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn into_row(
+        self,
+    ) -> (
+        pgrx::Uuid,
+        i64,
+        Option<AnyNumeric>,
+        Option<AnyNumeric>,
+        Option<AnyNumeric>,
+        Option<AnyNumeric>,
+        i64,
+        AnyNumeric,
+    ) {
+        let quantile = |q| {
+            let seconds = self.sketch.quantile(q)?;
+            AnyNumeric::try_from(seconds).ok()
+        };
+        let success_rate = (self.executions > 0).then(|| {
+            AnyNumeric::from(self.successes) * AnyNumeric::from(100)
+                / AnyNumeric::from(self.executions)
+        });
+        (
+            self.agent,
+            self.executions,
+            success_rate,
+            quantile(0.50),
+            quantile(0.95),
+            quantile(0.99),
+            self.tokens,
+            self.cost,
+        )
+    }
+}

@@ -83,6 +83,31 @@ impl Statement {
         Ok(self.read(client, arguments, take)?.into_iter().next())
     }
 
+    /// Runs the statement without writing, a thousand rows at a time, and hands each row to `each`: for results
+    /// that may be too large to hold. `each` must not run another statement.
+    pub fn scan(
+        &self,
+        client: &SpiClient<'_>,
+        arguments: &[DatumWithOid<'_>],
+        mut each: impl FnMut(SpiHeapTupleData<'_>) -> Outcome<()>,
+    ) -> Outcome<()> {
+        const ROWS: i64 = 1000;
+        let plan = self.plan(client)?;
+        let mut cursor = client.try_open_cursor(plan, arguments)?;
+        loop {
+            let rows = cursor.fetch(ROWS)?;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            for row in rows {
+                each(row)?;
+            }
+            // SAFETY: these are the rows fetched last, as `each` ran no other statement, and nothing refers to
+            // them any more.
+            unsafe { pgrx::pg_sys::SPI_freetuptable(pgrx::pg_sys::SPI_tuptable) };
+        }
+    }
+
     /// Runs a statement that writes or locks, with a fresh snapshot; gives what `take` makes of each row
     /// that it returns.
     pub fn write<T>(
