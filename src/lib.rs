@@ -4,9 +4,9 @@
 //!
 //! | room | what it holds | what it may touch |
 //! |---|---|---|
-//! | [`error`] | every error a user can meet | nothing |
+//! | [`mod@error`] | every error a user can meet | nothing |
 //! | [`argument`] | what a function asks of its arguments | nothing |
-//! | [`statement`] | SQL prepared once a backend | nothing of its own |
+//! | [`mod@statement`] | SQL prepared once a backend | nothing of its own |
 //! | [`subtransaction`] | work that can fail without failing the transaction | nothing of its own |
 //! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
 //! | [`policy`] | row-level security of a table, and the grants that go with it | policies and grants |
