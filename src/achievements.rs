@@ -3,6 +3,7 @@
 use crate::context;
 use crate::error::{OrRaise, Outcome, required};
 use crate::row_triggers::Row;
+use crate::statement::{Reference, naming_what_is_missing};
 use crate::{statement, trigger_function};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -19,7 +20,24 @@ fn refused(message: &str) -> Outcome<Answer> {
     Ok((false, message.to_string(), 0))
 }
 
-/// Unlocks an achievement for a user, once.
+/// Unlocks an achievement for a user, once, and pays for it.
+///
+/// Takes the user, the achievement, the workspace, and what the unlock came from (`unlocked_by_event`, any text).
+///
+/// Of any number of sessions that unlock the same achievement for the same user at the same time, one is answered
+/// `true, 'Achievement unlocked successfully'` and the points; the others wait for it. On success the row of
+/// `user_achievements` is complete (unlocked, 100 percent, when and by what), and that of `user_stats` has the
+/// points, one achievement more and the badges that it did not have; both rows are made where they are missing.
+/// `points_awarded` is what was added: the reward, or less where the total would exceed 2147483647 (it is filled up
+/// to that). A reward of NULL pays 0.
+///
+/// What cannot be unlocked is answered `false`, 0 points and, in this order, `'Achievement not found'` (also for
+/// one of another workspace), `'Achievement already unlocked'`, `'Achievement is not active'`,
+/// `'Required achievement is not unlocked'`, `'User is not a member of the workspace'`.
+///
+/// Refuses: 22004 a NULL argument; 23503 a member who is not in the table of users; 42501 a workspace that is not
+/// the caller's current one, and a caller who may not write points (members may not). In REPEATABLE READ and
+/// SERIALIZABLE the sessions that lose get 40001, to be tried again.
 #[pg_extern(volatile)]
 #[search_path(pg_catalog, pg_temp)]
 #[allow(clippy::type_complexity)]
@@ -159,7 +177,15 @@ fn turn_unlocked(
         achievement.into(),
         event.into(),
     ];
-    TURN_UNLOCKED.with(|s| Ok(s.execute(client, &arguments)? == 1))
+    let user = Reference {
+        foreign_key: "user_achievements_user_id_fkey",
+        argument: "p_user_id",
+        what: "user",
+        value: Some(user),
+    };
+    naming_what_is_missing(&[user], || {
+        TURN_UNLOCKED.with(|s| Ok(s.execute(client, &arguments)? == 1))
+    })
 }
 
 // One statement when the total stays below 2^31, be the stats row there or not.
@@ -242,7 +268,9 @@ fn distinct(badges: Option<Vec<Option<String>>>) -> Option<Vec<String>> {
 extension_sql!(
     r#"
 COMMENT ON FUNCTION unlock_achievement(uuid, uuid, uuid, text) IS
-'Unlocks an achievement for a user, once, however many sessions try at the same time, and pays its points and badges.';
+'Unlocks an achievement for a user, once, however many sessions try at the same time, and adds its points and badges to the user''s stats; makes the rows that are missing.
+Answers true, ''Achievement unlocked successfully'' and the points added (less than the reward only where the total would exceed 2147483647), or false, 0 and: ''Achievement not found'', ''Achievement already unlocked'', ''Achievement is not active'', ''Required achievement is not unlocked'', ''User is not a member of the workspace''.
+Refuses: 22004 a NULL argument; 23503 a member who is not in the table of users; 42501 not the current workspace, or a caller who may not write points.';
 "#,
     name = "comment_unlock_achievement",
     requires = [unlock_achievement]

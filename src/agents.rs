@@ -3,7 +3,7 @@
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
 use crate::statement;
-use crate::statement::message_of;
+use crate::statement::{Reference, message_of, naming_what_is_missing};
 use codex_sketch::Sketch;
 use pgrx::datum::Date;
 use pgrx::prelude::*;
@@ -308,7 +308,7 @@ impl Execution {
         }
         if let (Some(campaign), false) = (self.campaign, campaign_found) {
             return Err(CodexError::unknown_reference(format!(
-                "p_campaign_id {campaign} is not a campaign of workspace {}",
+                "p_campaign_id is {campaign}, and there is no such campaign in workspace {}",
                 self.workspace
             )));
         }
@@ -424,36 +424,44 @@ impl Execution {
     /// Runs `write`; an error of a foreign key or of a full column is raised again in words that name the
     /// value of the caller's which it comes from.
     fn naming_what_failed(&self, write: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
-        let (workspace, agent) = (self.workspace, self.agent);
-        PgTryBuilder::new(AssertUnwindSafe(write))
-            .catch_when(
-                PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION,
-                move |caught| {
-                    // The agent was there a moment ago; its foreign keys have the column in their name.
-                    Err(if message_of(&caught).contains("agent_id") {
-                        unknown_agent(agent)
-                    } else {
-                        CodexError::unknown_reference(format!(
-                            "p_workspace_id {workspace} is not a workspace"
-                        ))
-                    })
-                },
-            )
-            .catch_when(
-                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                move |caught| {
-                    Err(CodexError::bad_value(format!(
-                        "the sums of agent {agent} cannot hold this execution: {}",
-                        message_of(&caught)
-                    )))
-                },
-            )
-            .execute()
+        let agent = self.agent;
+        let in_range = || {
+            PgTryBuilder::new(AssertUnwindSafe(write))
+                .catch_when(
+                    PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                    move |caught| {
+                        Err(CodexError::bad_value(format!(
+                            "the sums of agent {agent} cannot hold this execution: {}",
+                            message_of(&caught)
+                        )))
+                    },
+                )
+                .execute()
+        };
+        let reference = |foreign_key, argument, what, value| Reference {
+            foreign_key,
+            argument,
+            what,
+            value: Some(value),
+        };
+        naming_what_is_missing(
+            &[
+                reference(
+                    "_workspace_id_fkey",
+                    "p_workspace_id",
+                    "workspace",
+                    self.workspace,
+                ),
+                // It was there a moment ago.
+                reference("_agent_id_fkey", "p_agent_id", "agent", self.agent),
+            ],
+            in_range,
+        )
     }
 }
 
 fn unknown_agent(agent: pgrx::Uuid) -> CodexError {
-    CodexError::unknown_reference(format!("p_agent_id {agent} is not an agent"))
+    CodexError::unknown_reference(format!("p_agent_id is {agent}, and there is no such agent"))
         .with_hint("Agents are the rows of agent_registry.")
 }
 

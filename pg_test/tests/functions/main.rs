@@ -1,0 +1,5 @@
+//! The functions, from outside: what they answer, what they refuse, and what they do with many sessions at once.
+//!
+//! Tests called `hard_case_NN_…` are the cases that a first version gets wrong.
+
+mod achievements;
