@@ -12,6 +12,8 @@
 //!
 //! [`protect`] writes them, for the Codex tables and for the application's own alike.
 
+pub mod grants;
+
 use crate::error::{CodexError, OrRaise, Outcome, required};
 use pgrx::PgRelation;
 use pgrx::prelude::*;
