@@ -25,10 +25,11 @@ SELECT title, type, round(confidence, 1) AS confidence, signal_count AS signals 
 
 \echo 'Why that confidence: each source counts once, with its strongest signal, faded by age. Independent sources'
 \echo 'add up as 100 · (1 − (1 − c₁)(1 − c₂)…).'
-SELECT s.signal_title AS signal, i.source, i.confidence_score AS confidence, round(i.age_days, 1) AS "age, days",
+SELECT s.signal_title AS signal, r.agent_name AS source, i.confidence_score AS confidence, round(i.age_days, 1) AS "age, days",
        round(i.faded_confidence, 1) AS faded, i.counted
 FROM codex.insight_signals AS i
 JOIN public.intelligence_signals AS s ON (s.workspace_id, s.id) = (i.workspace_id, i.signal_id)
+JOIN public.agent_registry AS r ON r.id = s.source_agent_id
 WHERE i.insight_id = :'insight'
 ORDER BY i.faded_confidence DESC;
 

@@ -5,7 +5,7 @@
 \echo '━━━ 5. Agent management ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━'
 \connect - demo_member
 \ir lib/begin.sql
-\echo 'Anna looks for agents that create content, and puts one to work for the whole workspace:'
+\echo 'Anna looks for an agent that writes mails, and puts it to work for the whole workspace:'
 BEGIN;
 SELECT codex.enter_workspace(:'alpenglow', :'anna') \gset
 SELECT r.agent_name AS agent, r.guild_name AS guild, c.capability_name AS capability, c.typical_token_usage AS tokens, c.typical_cost AS cost
@@ -15,18 +15,15 @@ WHERE r.is_active AND c.is_enabled AND c.capability_name LIKE 'Write m%'
 ORDER BY r.agent_name;
 INSERT INTO public.agent_assignments (workspace_id, agent_id, priority_level, assigned_by)
 VALUES (:'alpenglow', :'email_persuader', 'high', :'anna');
+COMMIT;
 
 \echo 'The registry is shared by all workspaces; only its operator changes it:'
+BEGIN;
+SELECT codex.enter_workspace(:'alpenglow', :'anna') \gset
 \set ON_ERROR_STOP off
 UPDATE public.agent_registry SET is_active = false;
 \ir lib/refused.sql
 ROLLBACK;
-
-BEGIN;
-SELECT codex.enter_workspace(:'alpenglow', :'anna') \gset
-INSERT INTO public.agent_assignments (workspace_id, agent_id, priority_level, assigned_by)
-VALUES (:'alpenglow', :'email_persuader', 'high', :'anna');
-COMMIT;
 
 \connect - demo_service
 \ir lib/begin.sql

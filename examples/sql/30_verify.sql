@@ -8,6 +8,13 @@ CREATE TEMP TABLE verdict AS SELECT * FROM codex.verify();
 SELECT id, what, passed FROM verdict WHERE id ~ '^01[3-7]\.[0-9]' ORDER BY id;
 \echo 'All of them:'
 SELECT count(*) AS checks, count(*) FILTER (WHERE passed) AS passed, count(*) FILTER (WHERE NOT passed) AS failed FROM verdict;
-\echo 'What failed, and what to do:'
-SELECT id, what, expected, actual, hint FROM verdict WHERE NOT passed ORDER BY id;
-SELECT codex.verify_or_raise() \gset
+SELECT count(*) > 0 AS failed FROM verdict WHERE NOT passed \gset
+\if :failed
+    \echo 'What failed, and what to do:'
+    SELECT id, left(what, 40) AS what, left(expected, 40) AS expected, left(actual, 60) AS actual, left(hint, 60) AS hint
+    FROM verdict
+    WHERE NOT passed
+    ORDER BY id;
+\endif
+-- For scripts: one sentence, or an error that names what failed.
+SELECT codex.verify_or_raise() AS verdict;
