@@ -1,7 +1,7 @@
 -- Workflow 1: a campaign from draft to completed.
--- Runs as demo_member, the role that a product's API logs in with: every statement is under row-level security.
-\connect - demo_member
+-- Runs as the member role, which is the one that a product's API logs in with: every statement is under row-level security.
 \ir lib/begin.sql
+\connect - :member
 
 \echo
 \echo '━━━ 1. Campaign lifecycle ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━'

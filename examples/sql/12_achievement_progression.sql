@@ -1,5 +1,5 @@
 -- Workflow 2: achievements, points and levels.
--- The backend unlocks as demo_service; people, as demo_member, look at their own.
+-- The backend unlocks as the service role; people, as the member role, look at their own.
 \ir lib/begin.sql
 
 \echo
@@ -9,8 +9,7 @@ SELECT md5('achievement:Alpenglow Outdoor/First Campaign')::uuid AS first_campai
        md5('achievement:Alpenglow Outdoor/Season Champion')::uuid AS season_champion
 \gset
 
-\connect - demo_service
-\ir lib/begin.sql
+\connect - :service
 \echo 'The backend sees that Anna completed a campaign. What it asks for, and what it is told:'
 BEGIN;
 SELECT codex.enter_workspace(:'alpenglow') \gset
@@ -27,8 +26,7 @@ UNION ALL
 SELECT 'First Campaign, for Grace of Ledgerline', * FROM codex.unlock_achievement(:'grace', :'first_campaign', :'alpenglow', 'campaign_completed');
 COMMIT;
 
-\connect - demo_member
-\ir lib/begin.sql
+\connect - :member
 \echo 'Anna''s own page. Points pay once; 1,000 points are a level, kept by a trigger, as is the success rate:'
 BEGIN;
 SELECT codex.enter_workspace(:'alpenglow', :'anna') \gset

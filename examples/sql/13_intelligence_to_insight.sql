@@ -1,6 +1,6 @@
 -- Workflow 3: signals become an insight with a confidence that can be explained.
-\connect - demo_member
 \ir lib/begin.sql
+\connect - :member
 
 \echo
 \echo '━━━ 3. Intelligence to insight ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━'

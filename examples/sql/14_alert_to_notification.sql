@@ -3,8 +3,7 @@
 
 \echo
 \echo '━━━ 4. Alert to notification ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━'
-\connect - demo_service
-\ir lib/begin.sql
+\connect - :service
 \echo 'The Optimizer watches the shop. It raises the same alert three times, first as medium, then as critical: one'
 \echo 'open alert counts the occurrences, and its severity only rises.'
 BEGIN;
@@ -36,8 +35,7 @@ SELECT codex.send_user_notification(
     p_priority => 'high', p_idempotency_key => 'boot-posters') = :'reminder' AS retry_returned_the_first_id;
 COMMIT;
 
-\connect - demo_member
-\ir lib/begin.sql
+\connect - :member
 \echo 'Anna logs in. What she has not read, most pressing first; and the alerts that cannot wait:'
 BEGIN;
 SELECT codex.enter_workspace(:'alpenglow', :'anna') \gset

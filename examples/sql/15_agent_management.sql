@@ -3,8 +3,7 @@
 
 \echo
 \echo '━━━ 5. Agent management ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━'
-\connect - demo_member
-\ir lib/begin.sql
+\connect - :member
 \echo 'Anna looks for an agent that writes mails, and puts it to work for the whole workspace:'
 BEGIN;
 SELECT codex.enter_workspace(:'alpenglow', :'anna') \gset
@@ -25,8 +24,7 @@ UPDATE public.agent_registry SET is_active = false;
 \ir lib/refused.sql
 ROLLBACK;
 
-\connect - demo_service
-\ir lib/begin.sql
+\connect - :service
 \echo
 \echo 'The agent runs 500 times in the last three hours, and the backend records each. Every tenth call is retried by a'
 \echo 'nervous queue with the same execution id, which counts once; every 25th execution fails.'
@@ -68,7 +66,7 @@ FROM codex.agent_performance_summary(:'alpenglow', NULL, now() - interval '1 day
 JOIN public.agent_registry AS r ON r.id = s.agent_id;
 
 \echo 'The work is credited to the campaign''s assignment, and to that one only:'
-SELECT c.name AS assignment_of, a.tasks_completed AS completed, a.tasks_failed AS failed, a.total_tokens_used AS tokens, a.total_cost_incurred AS cost
+SELECT coalesce(c.name, 'the whole workspace') AS assignment_of, a.tasks_completed AS completed, a.tasks_failed AS failed, a.total_tokens_used AS tokens, a.total_cost_incurred AS cost
 FROM public.agent_assignments AS a
 LEFT JOIN public.campaigns AS c ON (c.workspace_id, c.id) = (a.workspace_id, a.assigned_to_campaign_id)
 WHERE a.agent_id = :'email_persuader'

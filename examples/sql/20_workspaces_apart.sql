@@ -3,8 +3,7 @@
 
 \echo
 \echo '━━━ Workspaces apart ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━'
-\connect - demo_member
-\ir lib/begin.sql
+\connect - :member
 \echo 'The same login, the same query, without a filter; what a request sees depends on who asks:'
 CREATE TEMP TABLE seen (n integer, who text, campaigns bigint, quests bigint, alerts bigint, insights bigint, notifications bigint);
 PREPARE look(integer, text) AS

@@ -7,7 +7,12 @@
 \pset linestyle unicode
 \pset null '–'
 \pset footer off
-SET timezone = 'UTC';
+-- The roles that the product logs in with; tools/demo makes them.
+\if :{?member}
+\else
+    \set member demo_member
+    \set service demo_service
+\endif
 
 -- 01_data.sql makes ids from names.
 SELECT md5('workspace:Alpenglow Outdoor')::uuid AS alpenglow,
