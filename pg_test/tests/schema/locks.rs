@@ -1,0 +1,108 @@
+//! `codex.migrate()` beside sessions that hold locks.
+
+use crate::support::verified;
+use codex_pg_test::{Database, fails_with, value};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A database with an app's own `workspaces`, in use.
+fn in_use() -> Database {
+    let db = Database::with_extension();
+    db.admin()
+        .batch_execute(
+            "CREATE TABLE public.workspaces (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text);
+             INSERT INTO public.workspaces (name) SELECT 'w' || n FROM generate_series(1, 20) AS n;",
+        )
+        .expect("an app's table");
+    db
+}
+
+#[test]
+fn it_gives_up_after_the_timeout_and_leaves_nothing_half_done() {
+    let db = in_use();
+    let mut holder = db.admin();
+    holder
+        .batch_execute("BEGIN; LOCK TABLE public.workspaces IN ROW EXCLUSIVE MODE")
+        .expect("holds a lock");
+    let pid: i32 = value(&mut holder, "SELECT pg_catalog.pg_backend_pid()", &[]);
+
+    let stop = AtomicBool::new(false);
+    let (reads, writes, longest, failure) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut client = db.admin();
+            let mut done = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                let rows: i64 = value(&mut client, "SELECT count(*) FROM public.workspaces", &[]);
+                assert_eq!(rows, 20);
+                done += 1;
+            }
+            done
+        });
+        let writer = scope.spawn(|| {
+            let mut client = db.admin();
+            let (mut done, mut longest) = (0_u32, Duration::ZERO);
+            while !stop.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                client
+                    .execute("UPDATE public.workspaces SET name = name || '!' WHERE name LIKE 'w1%'", &[])
+                    .expect("a writer goes on");
+                longest = longest.max(begun.elapsed());
+                done += 1;
+            }
+            (done, longest)
+        });
+        let mut admin = db.admin();
+        admin.batch_execute("SET lock_timeout = '1500ms'").expect("sets the patience");
+        let failure = fails_with(admin.query("SELECT codex.migrate()", &[]), "55P03");
+        stop.store(true, Ordering::Relaxed);
+        let (writes, longest) = writer.join().expect("the writer ends well");
+        (reader.join().expect("the reader ends well"), writes, longest, failure)
+    });
+    assert!(failure.message.contains("could not lock"), "{failure}");
+    assert!(failure.detail.contains(&format!("process {pid}")), "{}", failure.detail);
+    assert!(reads > 10 && writes > 10, "{reads} reads and {writes} writes went on");
+    // One try stands in the queue for 200 ms; everything beyond that is the machine.
+    assert!(longest < Duration::from_millis(1200), "a writer waited {longest:?}");
+
+    let mut admin = db.admin();
+    let ledger: Option<String> = value(&mut admin, "SELECT to_regclass('codex.migrations')::text", &[]);
+    assert_eq!(ledger, None, "nothing half done");
+    holder.batch_execute("ROLLBACK").expect("lets go");
+    admin.query("SELECT codex.migrate()", &[]).expect("and now it runs");
+    verified(&mut admin);
+}
+
+#[test]
+fn it_runs_as_soon_as_the_lock_is_free() {
+    let db = in_use();
+    let mut holder = db.admin();
+    holder
+        .batch_execute("BEGIN; LOCK TABLE public.workspaces IN ACCESS EXCLUSIVE MODE")
+        .expect("holds a lock");
+    std::thread::scope(|scope| {
+        let migration = scope.spawn(|| {
+            let mut admin = db.admin();
+            admin.batch_execute("SET lock_timeout = '30s'").expect("sets the patience");
+            admin.query("SELECT codex.migrate()", &[]).expect("migrates");
+            value::<String>(&mut admin, "SHOW lock_timeout", &[])
+        });
+        std::thread::sleep(Duration::from_millis(600));
+        holder.batch_execute("COMMIT").expect("lets go");
+        assert_eq!(migration.join().expect("ends well"), "30s", "the setting is as before");
+    });
+    verified(&mut db.admin());
+}
+
+#[test]
+fn a_cancelled_migration_leaves_nothing() {
+    let db = in_use();
+    let mut holder = db.admin();
+    holder
+        .batch_execute("BEGIN; LOCK TABLE public.workspaces IN ROW EXCLUSIVE MODE")
+        .expect("holds a lock");
+    let mut admin = db.admin();
+    admin.batch_execute("SET statement_timeout = '700ms'").expect("sets a timeout");
+    fails_with(admin.query("SELECT codex.migrate()", &[]), "57014");
+    let ledger: Option<String> = value(&mut admin, "SELECT to_regclass('codex.migrations')::text", &[]);
+    assert_eq!(ledger, None);
+}

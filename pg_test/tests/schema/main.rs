@@ -1,0 +1,14 @@
+//! The schema from outside: migrate, verify, rollback, and what the tables are.
+
+mod at_once;
+mod columns;
+mod locks;
+mod migrate;
+mod moment;
+mod ownership;
+mod printed;
+mod product;
+mod rollback;
+mod structure;
+mod support;
+mod verify;

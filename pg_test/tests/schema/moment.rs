@@ -1,0 +1,55 @@
+//! When `codex.migrate()` may not run.
+
+use codex_pg_test::{Database, fails_with, value};
+
+#[test]
+fn above_read_committed_it_is_refused() {
+    let db = Database::with_extension();
+    let mut admin = db.admin();
+    for level in ["REPEATABLE READ", "SERIALIZABLE"] {
+        admin
+            .batch_execute(&format!("BEGIN ISOLATION LEVEL {level}"))
+            .expect("begins");
+        for call in ["codex.migrate()", "codex.rollback(0)"] {
+            let mut nested = admin.transaction().expect("a savepoint");
+            let failure = fails_with(nested.query(&format!("SELECT {call}"), &[]), "55000");
+            assert!(failure.message.contains("READ COMMITTED"), "{}", failure.message);
+            nested.rollback().expect("rolls back");
+        }
+        admin.batch_execute("ROLLBACK").expect("rolls back");
+    }
+}
+
+#[test]
+fn it_takes_part_in_the_callers_transaction() {
+    let db = Database::with_extension();
+    let mut admin = db.admin();
+    admin
+        .batch_execute("BEGIN; SELECT codex.migrate(); ROLLBACK")
+        .expect("runs and rolls back");
+    let there: Option<String> = value(&mut admin, "SELECT to_regclass('public.campaigns')::text", &[]);
+    assert_eq!(there, None);
+    admin
+        .batch_execute("BEGIN; SELECT codex.migrate(13); SELECT codex.migrate(); COMMIT")
+        .expect("runs twice in one transaction");
+    let reached: i32 = value(&mut admin, "SELECT max(version) FROM codex.migrations", &[]);
+    assert_eq!(reached, 17);
+}
+
+#[test]
+fn a_read_only_transaction_is_refused_and_reading_goes_on() {
+    let db = Database::migrated();
+    let mut admin = db.admin();
+    admin.batch_execute("BEGIN READ ONLY").expect("begins");
+    let passed: bool = value(&mut admin, "SELECT bool_and(passed) FROM codex.verify()", &[]);
+    assert!(passed);
+    let lines: i64 = value(&mut admin, "SELECT count(*) FROM codex.status()", &[]);
+    assert!(lines > 5);
+    let written: Option<String> = value(
+        &mut admin,
+        "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text",
+        &[],
+    );
+    assert_eq!(written, None, "verify and status assign no transaction id");
+    admin.batch_execute("ROLLBACK").expect("rolls back");
+}

@@ -1,0 +1,40 @@
+//! What the tests of the schema share.
+
+use codex_pg_test::postgres::Client;
+use codex_pg_test::value;
+
+/// How many base tables schema `public` has.
+pub fn tables_in_public(client: &mut Client) -> i64 {
+    value(
+        client,
+        "SELECT count(*) FROM pg_catalog.pg_tables WHERE schemaname = 'public'",
+        &[],
+    )
+}
+
+/// The failed checks of `codex.verify()`, each `id: actual`.
+pub fn failed_checks(client: &mut Client) -> Vec<String> {
+    client
+        .query("SELECT id || ': ' || actual FROM codex.verify() WHERE NOT passed", &[])
+        .expect("codex.verify() runs")
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}
+
+/// Fails, with the failed checks, unless all passed.
+#[track_caller]
+pub fn verified(client: &mut Client) {
+    let failed = failed_checks(client);
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// `version outcome` of each line of `codex.migrate(…)`.
+pub fn outcomes(client: &mut Client, call: &str) -> Vec<String> {
+    client
+        .query(&format!("SELECT version || ' ' || outcome FROM {call}"), &[])
+        .unwrap_or_else(|error| panic!("{call}: {:?}", codex_pg_test::Failure::from(&error)))
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
+}
