@@ -1,7 +1,7 @@
 //! `codex.migrations`: what was applied to this database, when, by whom, and from which text.
 
 use super::catalogue::{self, Migration};
-use super::database::{query, table_exists};
+use super::database::{has_table_privilege, oid_of, query, table_exists};
 use crate::error::{CodexError, Outcome};
 use pgrx::spi::SpiClient;
 use std::time::Duration;
@@ -24,6 +24,14 @@ pub struct Entry {
 
 /// The version of this library.
 pub const LIBRARY_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Whether there is a ledger that the current role may not read.
+pub fn is_hidden(client: &SpiClient<'_>) -> Outcome<bool> {
+    Ok(match oid_of(client, "codex.migrations")? {
+        Some(ledger) => !has_table_privilege(client, ledger, "SELECT")?,
+        None => false,
+    })
+}
 
 /// The ledger, oldest first; empty where there is no ledger.
 pub fn read(client: &SpiClient<'_>) -> Outcome<Vec<Entry>> {

@@ -119,8 +119,8 @@ pub fn of_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
                                            SELECT pg_catalog.pg_get_userbyid(r.role)::text
                                              FROM pg_catalog.unnest(p.polroles) AS r (role)
                                             ORDER BY 1), ', ') END
-                || coalesce(' USING (' || pg_catalog.regexp_replace(pg_catalog.pg_get_expr(p.polqual, p.polrelid), '\\s+', ' ', 'g') || ')', '')
-                || coalesce(' WITH CHECK (' || pg_catalog.regexp_replace(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), '\\s+', ' ', 'g') || ')', '')
+                || coalesce(' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')', '')
+                || coalesce(' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
            FROM wanted AS w
            JOIN pg_catalog.pg_policy AS p ON p.polrelid = w.oid",
         &[tables.into(), users.into()],
@@ -129,7 +129,7 @@ pub fn of_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
                 relation: row.get(1)?.unwrap_or_default(),
                 kind: row.get(2)?.unwrap_or_default(),
                 name: row.get(3)?.unwrap_or_default(),
-                text: row.get(4)?.unwrap_or_default(),
+                text: on_one_line(row.get(4)?.unwrap_or_default()),
             })
         },
     )
@@ -168,7 +168,7 @@ pub fn of_functions(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
                 relation: row.get(1)?.unwrap_or_default(),
                 kind: row.get(2)?.unwrap_or_default(),
                 name: row.get(3)?.unwrap_or_default(),
-                text: row.get(4)?.unwrap_or_default(),
+                text: on_one_line(row.get(4)?.unwrap_or_default()),
             })
         },
     )
@@ -176,6 +176,15 @@ pub fn of_functions(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
         shape.sort();
         shape
     })
+}
+
+/// A definition as one line: Postgres prints a CASE over several.
+fn on_one_line(text: String) -> String {
+    if text.contains('\n') {
+        text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    } else {
+        text
+    }
 }
 
 /// A definition as the columns of a result.

@@ -66,7 +66,8 @@ fn differs(client: &mut Client, column: &Column<'_>) -> Vec<String> {
         return vec![format!("{label} is missing")];
     };
     let mut wrong = Vec::new();
-    let (kind, not_null, default): (String, bool, Option<String>) = (row.get(0), row.get(1), row.get(2));
+    let (kind, not_null, default): (String, bool, Option<String>) =
+        (row.get(0), row.get(1), row.get(2));
     if kind != column.kind {
         wrong.push(format!("{label} is {kind}, not {}", column.kind));
     }
@@ -105,8 +106,17 @@ fn allowed_differs(client: &mut Client, column: &Column<'_>, label: &str) -> Opt
         &[&column.table, &column.name],
     );
     let wanted: Vec<String> = match column.allowed.split_once("..") {
-        Some((low, high)) => vec![format!(">= {low}"), format!("<= {high}"), format!(">= ({low})"), format!("<= ({high})")],
-        None => column.allowed.split(' ').map(|word| format!("'{word}'::text")).collect(),
+        Some((low, high)) => vec![
+            format!(">= {low}"),
+            format!("<= {high}"),
+            format!(">= ({low})"),
+            format!("<= ({high})"),
+        ],
+        None => column
+            .allowed
+            .split(' ')
+            .map(|word| format!("'{word}'::text"))
+            .collect(),
     };
     let met = if column.allowed.contains("..") {
         // numeric bounds are printed in parentheses with a cast, integer ones bare
@@ -115,7 +125,12 @@ fn allowed_differs(client: &mut Client, column: &Column<'_>, label: &str) -> Opt
         wanted.iter().all(|part| checks.contains(part))
             && checks.matches("::text").count() == wanted.len()
     };
-    (!met).then(|| format!("{label}: allowed values are {checks}, not {}", column.allowed))
+    (!met).then(|| {
+        format!(
+            "{label}: allowed values are {checks}, not {}",
+            column.allowed
+        )
+    })
 }
 
 fn reference_differs(client: &mut Client, column: &Column<'_>, label: &str) -> Option<String> {
@@ -170,8 +185,16 @@ fn a_column_beyond_the_list_is_a_decision() {
         .expect("reads the catalog")
         .iter()
         .map(|row| row.get::<_, String>(0))
-        .filter(|name| columns.iter().any(|column| name.starts_with(&format!("{}.", column.table))))
-        .filter(|name| !columns.iter().any(|column| *name == format!("{}.{}", column.table, column.name)))
+        .filter(|name| {
+            columns
+                .iter()
+                .any(|column| name.starts_with(&format!("{}.", column.table)))
+        })
+        .filter(|name| {
+            !columns
+                .iter()
+                .any(|column| *name == format!("{}.{}", column.table, column.name))
+        })
         .collect();
     assert_eq!(
         extra,

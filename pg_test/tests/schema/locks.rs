@@ -44,7 +44,10 @@ fn it_gives_up_after_the_timeout_and_leaves_nothing_half_done() {
             while !stop.load(Ordering::Relaxed) {
                 let begun = Instant::now();
                 client
-                    .execute("UPDATE public.workspaces SET name = name || '!' WHERE name LIKE 'w1%'", &[])
+                    .execute(
+                        "UPDATE public.workspaces SET name = name || '!' WHERE name LIKE 'w1%'",
+                        &[],
+                    )
                     .expect("a writer goes on");
                 longest = longest.max(begun.elapsed());
                 done += 1;
@@ -52,23 +55,46 @@ fn it_gives_up_after_the_timeout_and_leaves_nothing_half_done() {
             (done, longest)
         });
         let mut admin = db.admin();
-        admin.batch_execute("SET lock_timeout = '1500ms'").expect("sets the patience");
+        admin
+            .batch_execute("SET lock_timeout = '1500ms'")
+            .expect("sets the patience");
         let failure = fails_with(admin.query("SELECT codex.migrate()", &[]), "55P03");
         stop.store(true, Ordering::Relaxed);
         let (writes, longest) = writer.join().expect("the writer ends well");
-        (reader.join().expect("the reader ends well"), writes, longest, failure)
+        (
+            reader.join().expect("the reader ends well"),
+            writes,
+            longest,
+            failure,
+        )
     });
     assert!(failure.message.contains("could not lock"), "{failure}");
-    assert!(failure.detail.contains(&format!("process {pid}")), "{}", failure.detail);
-    assert!(reads > 10 && writes > 10, "{reads} reads and {writes} writes went on");
+    assert!(
+        failure.detail.contains(&format!("process {pid}")),
+        "{}",
+        failure.detail
+    );
+    assert!(
+        reads > 10 && writes > 10,
+        "{reads} reads and {writes} writes went on"
+    );
     // One try stands in the queue for 200 ms; everything beyond that is the machine.
-    assert!(longest < Duration::from_millis(1200), "a writer waited {longest:?}");
+    assert!(
+        longest < Duration::from_millis(1200),
+        "a writer waited {longest:?}"
+    );
 
     let mut admin = db.admin();
-    let ledger: Option<String> = value(&mut admin, "SELECT to_regclass('codex.migrations')::text", &[]);
+    let ledger: Option<String> = value(
+        &mut admin,
+        "SELECT to_regclass('codex.migrations')::text",
+        &[],
+    );
     assert_eq!(ledger, None, "nothing half done");
     holder.batch_execute("ROLLBACK").expect("lets go");
-    admin.query("SELECT codex.migrate()", &[]).expect("and now it runs");
+    admin
+        .query("SELECT codex.migrate()", &[])
+        .expect("and now it runs");
     verified(&mut admin);
 }
 
@@ -82,13 +108,21 @@ fn it_runs_as_soon_as_the_lock_is_free() {
     std::thread::scope(|scope| {
         let migration = scope.spawn(|| {
             let mut admin = db.admin();
-            admin.batch_execute("SET lock_timeout = '30s'").expect("sets the patience");
-            admin.query("SELECT codex.migrate()", &[]).expect("migrates");
+            admin
+                .batch_execute("SET lock_timeout = '30s'")
+                .expect("sets the patience");
+            admin
+                .query("SELECT codex.migrate()", &[])
+                .expect("migrates");
             value::<String>(&mut admin, "SHOW lock_timeout", &[])
         });
         std::thread::sleep(Duration::from_millis(600));
         holder.batch_execute("COMMIT").expect("lets go");
-        assert_eq!(migration.join().expect("ends well"), "30s", "the setting is as before");
+        assert_eq!(
+            migration.join().expect("ends well"),
+            "30s",
+            "the setting is as before"
+        );
     });
     verified(&mut db.admin());
 }
@@ -101,8 +135,14 @@ fn a_cancelled_migration_leaves_nothing() {
         .batch_execute("BEGIN; LOCK TABLE public.workspaces IN ROW EXCLUSIVE MODE")
         .expect("holds a lock");
     let mut admin = db.admin();
-    admin.batch_execute("SET statement_timeout = '700ms'").expect("sets a timeout");
+    admin
+        .batch_execute("SET statement_timeout = '700ms'")
+        .expect("sets a timeout");
     fails_with(admin.query("SELECT codex.migrate()", &[]), "57014");
-    let ledger: Option<String> = value(&mut admin, "SELECT to_regclass('codex.migrations')::text", &[]);
+    let ledger: Option<String> = value(
+        &mut admin,
+        "SELECT to_regclass('codex.migrations')::text",
+        &[],
+    );
     assert_eq!(ledger, None);
 }

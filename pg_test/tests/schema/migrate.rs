@@ -42,7 +42,10 @@ fn a_second_run_changes_nothing_and_says_so() {
 
 fn shape(client: &mut codex_pg_test::postgres::Client) -> Vec<String> {
     client
-        .query("SELECT s::text FROM codex.schema_shape() AS s ORDER BY 1", &[])
+        .query(
+            "SELECT s::text FROM codex.schema_shape() AS s ORDER BY 1",
+            &[],
+        )
         .expect("codex.schema_shape() runs")
         .iter()
         .map(|row| row.get(0))
@@ -97,7 +100,11 @@ fn a_dry_run_tells_and_changes_nothing() {
         [10, 11, 12, 13, 14, 15, 16, 17].map(|version| format!("{version} would apply"))
     );
     assert_eq!(tables_in_public(&mut admin), 0);
-    let ledger: Option<String> = value(&mut admin, "SELECT to_regclass('codex.migrations')::text", &[]);
+    let ledger: Option<String> = value(
+        &mut admin,
+        "SELECT to_regclass('codex.migrations')::text",
+        &[],
+    );
     assert_eq!(ledger, None);
 }
 
@@ -107,10 +114,18 @@ fn targets_that_there_are_not_are_refused() {
     let mut admin = db.admin();
     let failure = fails_with(admin.query("SELECT codex.migrate(9)", &[]), "22023");
     assert_eq!(failure.message, "target is 9; there is no such migration");
-    assert!(failure.hint.contains("013 positioning_and_campaigns"), "{}", failure.hint);
+    assert!(
+        failure.hint.contains("013 positioning_and_campaigns"),
+        "{}",
+        failure.hint
+    );
     let failure = fails_with(admin.query("SELECT codex.migrate(13)", &[]), "22023");
     assert!(failure.message.contains("already"), "{}", failure.message);
-    assert!(failure.hint.contains("codex.rollback(13)"), "{}", failure.hint);
+    assert!(
+        failure.hint.contains("codex.rollback(13)"),
+        "{}",
+        failure.hint
+    );
     for call in [
         "codex.migrate(dry_run => NULL)",
         "codex.migrate(archive_unused => NULL)",
@@ -121,7 +136,10 @@ fn targets_that_there_are_not_are_refused() {
     ] {
         fails_with(admin.query(&format!("SELECT {call}"), &[]), "22004");
     }
-    fails_with(admin.query("SELECT codex.migration_sql(13, 'sideways')", &[]), "22023");
+    fails_with(
+        admin.query("SELECT codex.migration_sql(13, 'sideways')", &[]),
+        "22023",
+    );
     fails_with(admin.query("SELECT codex.rollback(-1)", &[]), "22023");
 }
 
@@ -136,10 +154,18 @@ fn the_table_of_users_is_the_one_asked_for() {
              CREATE TABLE public.keyless (id uuid);",
         )
         .expect("tables of an app");
-    fails_with(admin.query("SELECT codex.migrate(users => 'public.humans')", &[]), "22023");
-    let failure = fails_with(admin.query("SELECT codex.migrate(users => 'public.keyless')", &[]), "42501");
+    fails_with(
+        admin.query("SELECT codex.migrate(users => 'public.humans')", &[]),
+        "22023",
+    );
+    let failure = fails_with(
+        admin.query("SELECT codex.migrate(users => 'public.keyless')", &[]),
+        "42501",
+    );
     assert!(
-        failure.detail.contains("public.keyless (id) is neither a primary key nor unique"),
+        failure
+            .detail
+            .contains("public.keyless (id) is neither a primary key nor unique"),
         "{}",
         failure.detail
     );
@@ -166,8 +192,15 @@ fn the_table_of_users_is_the_one_asked_for() {
     admin
         .batch_execute("CREATE TABLE public.others (id uuid PRIMARY KEY)")
         .expect("another table");
-    let failure = fails_with(admin.query("SELECT codex.migrate(users => 'public.others')", &[]), "55000");
-    assert!(failure.message.contains("public.people"), "{}", failure.message);
+    let failure = fails_with(
+        admin.query("SELECT codex.migrate(users => 'public.others')", &[]),
+        "55000",
+    );
+    assert!(
+        failure.message.contains("public.people"),
+        "{}",
+        failure.message
+    );
 }
 
 #[test]
@@ -181,11 +214,23 @@ fn what_stands_in_the_way_is_refused_and_named() {
         )
         .expect("relations of an app");
     let failure = fails_with(admin.query("SELECT codex.migrate()", &[]), "55000");
-    assert!(failure.detail.contains("public.agent_performance"), "{}", failure.detail);
+    assert!(
+        failure.detail.contains("public.agent_performance"),
+        "{}",
+        failure.detail
+    );
     assert!(failure.detail.contains("a view"), "{}", failure.detail);
-    assert!(failure.detail.contains("a materialised view"), "{}", failure.detail);
+    assert!(
+        failure.detail.contains("a materialised view"),
+        "{}",
+        failure.detail
+    );
     assert_eq!(tables_in_public(&mut admin), 0, "nothing half done");
-    let ledger: Option<String> = value(&mut admin, "SELECT to_regclass('codex.migrations')::text", &[]);
+    let ledger: Option<String> = value(
+        &mut admin,
+        "SELECT to_regclass('codex.migrations')::text",
+        &[],
+    );
     assert_eq!(ledger, None);
 }
 
@@ -194,11 +239,16 @@ fn a_changed_migration_file_is_an_error_that_names_the_file() {
     let db = Database::migrated();
     let mut admin = db.admin();
     admin
-        .execute("UPDATE codex.migrations SET checksum = repeat('0', 64) WHERE version = 14", &[])
+        .execute(
+            "UPDATE codex.migrations SET checksum = repeat('0', 64) WHERE version = 14",
+            &[],
+        )
         .expect("the ledger of another library");
     let failure = fails_with(admin.query("SELECT codex.migrate()", &[]), "55000");
     assert!(
-        failure.message.contains("sql/migrations/014_achievements.up.sql"),
+        failure
+            .message
+            .contains("sql/migrations/014_achievements.up.sql"),
         "{}",
         failure.message
     );
@@ -216,7 +266,11 @@ fn a_database_that_is_ahead_of_the_library_is_left_alone() {
         )
         .expect("the ledger of a newer library");
     let failure = fails_with(admin.query("SELECT codex.migrate()", &[]), "55000");
-    assert!(failure.message.contains("999 from_the_future"), "{}", failure.message);
+    assert!(
+        failure.message.contains("999 from_the_future"),
+        "{}",
+        failure.message
+    );
     assert!(failure.hint.contains("9.9.9"), "{}", failure.hint);
     let actual: String = value(
         &mut admin,
@@ -239,7 +293,10 @@ fn what_was_lost_with_the_extension_comes_back() {
             &[&workspace],
         )
     };
-    fails_with(admin.batch_execute("DROP EXTENSION raptorflow_codex"), "2BP01");
+    fails_with(
+        admin.batch_execute("DROP EXTENSION raptorflow_codex"),
+        "2BP01",
+    );
     admin
         .batch_execute("DROP EXTENSION raptorflow_codex CASCADE")
         .expect("drops with CASCADE");
@@ -256,7 +313,9 @@ fn what_was_lost_with_the_extension_comes_back() {
     );
     assert!(protected, "and RLS now denies");
     let lines = {
-        admin.batch_execute("CREATE EXTENSION raptorflow_codex").expect("comes back");
+        admin
+            .batch_execute("CREATE EXTENSION raptorflow_codex")
+            .expect("comes back");
         outcomes(&mut admin, "codex.migrate()")
     };
     assert!(lines.contains(&"13 repaired".to_string()), "{lines:?}");

@@ -28,8 +28,12 @@ fn a_database_owner_who_is_no_superuser_migrates_verifies_and_rolls_back() {
         &[],
     );
     assert_eq!(owners, 0, "everything belongs to whoever ran it");
-    session.query("SELECT codex.rollback(0)", &[]).expect("rolls back");
-    session.query("SELECT codex.migrate()", &[]).expect("and migrates again");
+    session
+        .query("SELECT codex.rollback(0)", &[])
+        .expect("rolls back");
+    session
+        .query("SELECT codex.migrate()", &[])
+        .expect("and migrates again");
     verified(&mut session);
 }
 
@@ -44,6 +48,9 @@ fn what_a_role_lacks_is_named_all_at_once() {
         )
         .expect("tables of others");
     let role = db.role("nobody");
+    db.admin()
+        .batch_execute(&format!("GRANT USAGE ON SCHEMA codex TO {role}"))
+        .expect("may name the functions");
     let mut session = db.login("nobody");
     let failure = fails_with(session.query("SELECT codex.migrate()", &[]), "42501");
     for lack in [
@@ -53,6 +60,10 @@ fn what_a_role_lacks_is_named_all_at_once() {
         "GRANT REFERENCES ON public.moves".to_string(),
         "CREATE UNIQUE INDEX CONCURRENTLY ON public.moves (workspace_id, id)".to_string(),
     ] {
-        assert!(failure.detail.contains(&lack), "{lack} in {}", failure.detail);
+        assert!(
+            failure.detail.contains(&lack),
+            "{lack} in {}",
+            failure.detail
+        );
     }
 }

@@ -20,7 +20,11 @@ fn run_in_psql(db: &Database, text: &str) {
         .write_all(text.as_bytes())
         .expect("the text is written");
     let output = psql.wait_with_output().expect("psql ends");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -39,7 +43,11 @@ fn printed_migrations_make_the_same_schema_up_and_down() {
     );
     assert!(unchanged, "the ledger knows them");
     for version in (10..=17).rev() {
-        let text: String = value(&mut admin, "SELECT codex.migration_sql($1, 'down')", &[&version]);
+        let text: String = value(
+            &mut admin,
+            "SELECT codex.migration_sql($1, 'down')",
+            &[&version],
+        );
         run_in_psql(&db, &text);
     }
     let left: i64 = value(
@@ -54,7 +62,9 @@ fn printed_migrations_make_the_same_schema_up_and_down() {
 fn the_files_themselves_run_in_psql() {
     let db = Database::with_extension();
     let mut admin = db.admin();
-    admin.query("SELECT codex.migrate(12)", &[]).expect("the foundation");
+    admin
+        .query("SELECT codex.migrate(12)", &[])
+        .expect("the foundation");
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../sql/migrations");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder of migrations")
@@ -66,11 +76,23 @@ fn the_files_themselves_run_in_psql() {
     for file in files {
         let output = db
             .program("psql")
-            .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-v", "users=public.users", "-f"])
+            .args([
+                "-X",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-v",
+                "users=public.users",
+                "-f",
+            ])
             .arg(&file)
             .output()
             .expect("psql runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let failed: Vec<String> = crate::support::failed_checks(&mut admin)
         .into_iter()

@@ -9,17 +9,26 @@ fn product() -> Database {
     db.admin()
         .batch_execute(include_str!("../../fixtures/product_52_tables.sql"))
         .unwrap_or_else(|error| panic!("{:?}", codex_pg_test::Failure::from(&error)));
-    db.admin().batch_execute("CREATE EXTENSION raptorflow_codex").expect("the extension");
+    db.admin()
+        .batch_execute("CREATE EXTENSION raptorflow_codex")
+        .expect("the extension");
     db
 }
 
 fn rows(client: &mut Client) -> Vec<(String, i64)> {
-    ["workspaces", "user_workspaces", "cohorts", "moves", "assets", "agent_recommendations"]
-        .map(|table| {
-            let rows = value(client, &format!("SELECT count(*) FROM public.{table}"), &[]);
-            (table.to_string(), rows)
-        })
-        .to_vec()
+    [
+        "workspaces",
+        "user_workspaces",
+        "cohorts",
+        "moves",
+        "assets",
+        "agent_recommendations",
+    ]
+    .map(|table| {
+        let rows = value(client, &format!("SELECT count(*) FROM public.{table}"), &[]);
+        (table.to_string(), rows)
+    })
+    .to_vec()
 }
 
 #[test]
@@ -71,7 +80,10 @@ fn from_52_tables_to_43_to_59() {
         .collect();
     assert_eq!(
         added,
-        ["cohorts cohorts_workspace_id_id_key", "moves moves_workspace_id_id_key"]
+        [
+            "cohorts cohorts_workspace_id_id_key",
+            "moves moves_workspace_id_id_key"
+        ]
     );
     let touched: i64 = value(
         &mut admin,
@@ -118,11 +130,17 @@ fn a_row_whose_workspace_cannot_be_told_stops_the_step() {
     for call in ["codex.migrate()", "codex.migrate(dry_run => true)"] {
         let failure = fails_with(admin.query(&format!("SELECT {call}"), &[]), "55000");
         assert!(
-            failure.detail.contains("public.agent_recommendations: the workspace of 2 row(s) cannot be told"),
+            failure
+                .detail
+                .contains("public.agent_recommendations: the workspace of 2 row(s) cannot be told"),
             "{}",
             failure.detail
         );
-        assert!(failure.detail.contains("public.agent_trust_scores"), "{}", failure.detail);
+        assert!(
+            failure.detail.contains("public.agent_trust_scores"),
+            "{}",
+            failure.detail
+        );
     }
     let filled: i64 = value(
         &mut admin,

@@ -54,9 +54,21 @@ fn tables_with_rows_are_refused_with_their_counts() {
         )
         .expect("an alert");
     let failure = fails_with(admin.query("SELECT codex.rollback(12)", &[]), "55000");
-    assert_eq!(failure.message, "rolling back to 12 would lose 8 row(s) of 2 table(s)");
-    assert_eq!(failure.detail, "public.system_alerts: 1 row(s)\npublic.campaigns: 7 row(s)");
-    assert!(failure.hint.contains("codex.rollback(12, allow_data_loss => true)"), "{}", failure.hint);
+    assert_eq!(
+        failure.message,
+        "rolling back to 12 would lose 8 row(s) of 2 table(s)"
+    );
+    assert_eq!(
+        failure.detail,
+        "public.system_alerts: 1 row(s)\npublic.campaigns: 7 row(s)"
+    );
+    assert!(
+        failure
+            .hint
+            .contains("codex.rollback(12, allow_data_loss => true)"),
+        "{}",
+        failure.hint
+    );
     verified(&mut admin);
 
     // A target above the tables with rows does not touch them.
@@ -64,7 +76,10 @@ fn tables_with_rows_are_refused_with_their_counts() {
     let (mut admin, notices) = db.admin_with_notices();
     outcomes(&mut admin, "codex.rollback(12, allow_data_loss => true)");
     let said = notices.take().join("\n");
-    assert!(said.contains("lost: public.campaigns with 7 row(s)"), "{said}");
+    assert!(
+        said.contains("lost: public.campaigns with 7 row(s)"),
+        "{said}"
+    );
     let workspaces: i64 = value(&mut admin, "SELECT count(*) FROM public.workspaces", &[]);
     assert_eq!(workspaces, 1, "the foundation stays");
     outcomes(&mut admin, "codex.migrate()");

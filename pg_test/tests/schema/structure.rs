@@ -123,7 +123,10 @@ fn every_workspace_table_has_its_key_and_row_security() {
           GROUP BY tablename, cmd
          HAVING count(*) > 1",
     );
-    assert!(several.is_empty(), "one permissive policy a role and command: {several:?}");
+    assert!(
+        several.is_empty(),
+        "one permissive policy a role and command: {several:?}"
+    );
 }
 
 #[test]
@@ -144,7 +147,9 @@ fn hard_case_48_whoever_created_something_can_be_deleted() {
          VALUES ($1, 'Autumn', $2, $3) RETURNING id",
         &[&acme, &positioning, &anna],
     );
-    admin.execute("DELETE FROM public.users WHERE id = $1", &[&anna]).expect("is erased");
+    admin
+        .execute("DELETE FROM public.users WHERE id = $1", &[&anna])
+        .expect("is erased");
     let creator: Option<Uuid> = value(
         &mut admin,
         "SELECT created_by FROM public.campaigns WHERE id = $1",
@@ -153,10 +158,16 @@ fn hard_case_48_whoever_created_something_can_be_deleted() {
     assert_eq!(creator, None);
     // ON DELETE SET NULL of a composite key empties the reference and keeps the workspace.
     admin
-        .execute("DELETE FROM public.positioning WHERE id = $1", &[&positioning])
+        .execute(
+            "DELETE FROM public.positioning WHERE id = $1",
+            &[&positioning],
+        )
         .expect("is deleted");
     let row = admin
-        .query_one("SELECT workspace_id, positioning_id FROM public.campaigns WHERE id = $1", &[&campaign])
+        .query_one(
+            "SELECT workspace_id, positioning_id FROM public.campaigns WHERE id = $1",
+            &[&campaign],
+        )
         .expect("the campaign stays");
     assert_eq!(row.get::<_, Uuid>(0), acme);
     assert_eq!(row.get::<_, Option<Uuid>>(1), None);
@@ -219,7 +230,10 @@ fn values_that_make_no_sense_are_refused() {
     );
     let refused = [
         ("campaigns", "name = '  '"),
-        ("campaigns", "start_date = '2026-02-01', end_date = '2026-01-01'"),
+        (
+            "campaigns",
+            "start_date = '2026-02-01', end_date = '2026-01-01'",
+        ),
         ("campaigns", "budget_allocation = -1"),
         ("campaigns", "budget_allocation = 'NaN'"),
         ("campaigns", "allocated_budget_amount = 'Infinity'"),
@@ -233,20 +247,49 @@ fn values_that_make_no_sense_are_refused() {
         ("agent_registry", "agent_type = 'wizard'"),
     ];
     for (table, change) in refused {
-        fails_with(admin.execute(&format!("UPDATE public.{table} SET {change}"), &[]), "23514");
+        fails_with(
+            admin.execute(&format!("UPDATE public.{table} SET {change}"), &[]),
+            "23514",
+        );
     }
     let inserts = [
-        ("campaign_cohorts (workspace_id, campaign_id, cohort_id, allocation_percentage)", "$1, $2, $2, 101"),
-        ("intelligence_signals (workspace_id, source_type, signal_title, signal_category, confidence_score)", "$1, 'market', 'x', 'market_trend', -5"),
-        ("intelligence_signals (workspace_id, source_type, signal_title, signal_category, relevance_score)", "$1, 'market', 'x', 'market_trend', 5000"),
-        ("achievements (workspace_id, name, badge_type, condition_type, points_reward)", "$1, 'x', 'speed', 'count', -1"),
-        ("agent_performance (workspace_id, agent_id, measurement_date, measurement_hour)", "$1, $3, '2026-01-01', 77"),
-        ("agent_performance (workspace_id, agent_id, measurement_date, total_cost_incurred)", "$1, $3, '2026-01-01', 'NaN'"),
-        ("system_alerts (workspace_id, alert_type, title)", "$1, 'error', ''"),
-        ("campaign_quests (id, workspace_id, campaign_id, name, parent_quest_id)", "$2, $1, $2, 'own parent', $2"),
+        (
+            "campaign_cohorts (workspace_id, campaign_id, cohort_id, allocation_percentage)",
+            "$1, $2, $2, 101",
+        ),
+        (
+            "intelligence_signals (workspace_id, source_type, signal_title, signal_category, confidence_score)",
+            "$1, 'market', 'x', 'market_trend', -5",
+        ),
+        (
+            "intelligence_signals (workspace_id, source_type, signal_title, signal_category, relevance_score)",
+            "$1, 'market', 'x', 'market_trend', 5000",
+        ),
+        (
+            "achievements (workspace_id, name, badge_type, condition_type, points_reward)",
+            "$1, 'x', 'speed', 'count', -1",
+        ),
+        (
+            "agent_performance (workspace_id, agent_id, measurement_date, measurement_hour)",
+            "$1, $3, '2026-01-01', 77",
+        ),
+        (
+            "agent_performance (workspace_id, agent_id, measurement_date, total_cost_incurred)",
+            "$1, $3, '2026-01-01', 'NaN'",
+        ),
+        (
+            "system_alerts (workspace_id, alert_type, title)",
+            "$1, 'error', ''",
+        ),
+        (
+            "campaign_quests (id, workspace_id, campaign_id, name, parent_quest_id)",
+            "$2, $1, $2, 'own parent', $2",
+        ),
     ];
     for (columns, values) in inserts {
-        let sql = format!("INSERT INTO public.{columns} SELECT {values} FROM (SELECT $1::uuid, $2::uuid, $3::uuid) AS p");
+        let sql = format!(
+            "INSERT INTO public.{columns} SELECT {values} FROM (SELECT $1::uuid, $2::uuid, $3::uuid) AS p"
+        );
         fails_with(admin.execute(&sql, &[&acme, &campaign, &agent]), "23514");
     }
 }
@@ -265,11 +308,17 @@ fn uniques_are_per_workspace_and_null_counts_as_a_value() {
     );
     for workspace in [acme, rival] {
         admin
-            .execute("INSERT INTO public.user_stats (workspace_id, user_id) VALUES ($1, $2)", &[&workspace, &anna])
+            .execute(
+                "INSERT INTO public.user_stats (workspace_id, user_id) VALUES ($1, $2)",
+                &[&workspace, &anna],
+            )
             .expect("one a workspace");
     }
     fails_with(
-        admin.execute("INSERT INTO public.user_stats (workspace_id, user_id) VALUES ($1, $2)", &[&acme, &anna]),
+        admin.execute(
+            "INSERT INTO public.user_stats (workspace_id, user_id) VALUES ($1, $2)",
+            &[&acme, &anna],
+        ),
         "23505",
     );
     // hard case 19: the hour is NULL
@@ -277,7 +326,12 @@ fn uniques_are_per_workspace_and_null_counts_as_a_value() {
     admin.execute(insert, &[&acme, &agent]).expect("the first");
     fails_with(admin.execute(insert, &[&acme, &agent]), "23505");
     // hard case 22: an agent with history stays
-    fails_with(admin.execute("DELETE FROM public.agent_registry WHERE id = $1", &[&agent]), "23001");
+    let refused = admin
+        .execute("DELETE FROM public.agent_registry WHERE id = $1", &[&agent])
+        .expect_err("it stays");
+    // Up to 17 RESTRICT raises the general code for a foreign key, from 18 on its own.
+    let state = codex_pg_test::sqlstate(&refused);
+    assert!(state == "23503" || state == "23001", "{state}");
 }
 
 #[test]
@@ -297,7 +351,9 @@ fn ids_are_ordered_by_time() {
     assert_eq!(id.get_version_num(), 7);
     assert_eq!(id.get_variant(), uuid_variant());
     let made: Vec<Vec<Uuid>> = db.parallel(8, |_, client| {
-        (0..200).map(|_| value(client, "SELECT codex.uuid_v7()", &[])).collect()
+        (0..200)
+            .map(|_| value(client, "SELECT codex.uuid_v7()", &[]))
+            .collect()
     });
     let mut all: Vec<Uuid> = made.into_iter().flatten().collect();
     all.sort_unstable();
@@ -314,16 +370,32 @@ fn the_released_shape_is_the_one_the_migrations_make() {
     let db = Database::migrated();
     let mut admin = db.admin();
     for (function, file, released) in [
-        ("schema_shape", "sql/shape.tsv", include_str!("../../../sql/shape.tsv")),
-        ("function_shape", "sql/functions.tsv", include_str!("../../../sql/functions.tsv")),
+        (
+            "schema_shape",
+            "sql/shape.tsv",
+            include_str!("../../../sql/shape.tsv"),
+        ),
+        (
+            "function_shape",
+            "sql/functions.tsv",
+            include_str!("../../../sql/functions.tsv"),
+        ),
     ] {
         let here = lines(
             &mut admin,
-            &format!("SELECT concat_ws(E'\\t', relation, kind, name, definition) FROM codex.{function}() ORDER BY relation COLLATE \"C\", kind COLLATE \"C\", name COLLATE \"C\""),
+            &format!(
+                "SELECT concat_ws(E'\\t', relation, kind, name, definition) FROM codex.{function}() ORDER BY relation COLLATE \"C\", kind COLLATE \"C\", name COLLATE \"C\""
+            ),
         );
         let released: Vec<&str> = released.lines().collect();
-        let missing: Vec<&&str> = released.iter().filter(|line| !here.iter().any(|other| other == **line)).collect();
-        let new: Vec<&String> = here.iter().filter(|line| !released.contains(&line.as_str())).collect();
+        let missing: Vec<&&str> = released
+            .iter()
+            .filter(|line| !here.iter().any(|other| other == **line))
+            .collect();
+        let new: Vec<&String> = here
+            .iter()
+            .filter(|line| !released.contains(&line.as_str()))
+            .collect();
         assert!(
             missing.is_empty() && new.is_empty(),
             "{file} is out of date: run `make shape` and look at its diff.\nmissing here: {missing:#?}\nnew here: {new:#?}"

@@ -15,7 +15,10 @@ pub fn tables_in_public(client: &mut Client) -> i64 {
 /// The failed checks of `codex.verify()`, each `id: actual`.
 pub fn failed_checks(client: &mut Client) -> Vec<String> {
     client
-        .query("SELECT id || ': ' || actual FROM codex.verify() WHERE NOT passed", &[])
+        .query(
+            "SELECT id || ': ' || actual FROM codex.verify() WHERE NOT passed",
+            &[],
+        )
         .expect("codex.verify() runs")
         .iter()
         .map(|row| row.get(0))
@@ -32,7 +35,10 @@ pub fn verified(client: &mut Client) {
 /// `version outcome` of each line of `codex.migrate(…)`.
 pub fn outcomes(client: &mut Client, call: &str) -> Vec<String> {
     client
-        .query(&format!("SELECT version || ' ' || outcome FROM {call}"), &[])
+        .query(
+            &format!("SELECT version || ' ' || outcome FROM {call}"),
+            &[],
+        )
         .unwrap_or_else(|error| panic!("{call}: {:?}", codex_pg_test::Failure::from(&error)))
         .iter()
         .map(|row| row.get(0))

@@ -15,13 +15,19 @@ fn broken(damage: &str, expected: &[(&str, &str)]) {
         .unwrap_or_else(|error| panic!("{damage}: {:?}", codex_pg_test::Failure::from(&error)));
     for (id, words) in expected {
         let row = admin
-            .query_opt("SELECT actual, passed, hint FROM codex.verify() WHERE id = $1", &[id])
+            .query_opt(
+                "SELECT actual, passed, hint FROM codex.verify() WHERE id = $1",
+                &[id],
+            )
             .expect("verify runs")
             .unwrap_or_else(|| panic!("no check {id}"));
         let actual: String = row.get(0);
         assert!(!row.get::<_, bool>(1), "{id} passed after {damage}");
         assert!(actual.contains(words), "{id} says: {actual}");
-        assert!(row.get::<_, Option<String>>(2).is_some(), "{id} gives no hint");
+        assert!(
+            row.get::<_, Option<String>>(2).is_some(),
+            "{id} gives no hint"
+        );
     }
     let raised = fails_with(admin.query("SELECT codex.verify_or_raise()", &[]), "55000");
     assert!(raised.detail.contains(expected[0].1), "{}", raised.detail);
@@ -42,7 +48,10 @@ fn a_migrated_database_passes_everything() {
     let mut admin = db.admin();
     verified(&mut admin);
     let said: String = value(&mut admin, "SELECT codex.verify_or_raise()", &[]);
-    assert!(said.starts_with("all ") && said.ends_with(" checks passed"), "{said}");
+    assert!(
+        said.starts_with("all ") && said.ends_with(" checks passed"),
+        "{said}"
+    );
     let named: Vec<String> = admin
         .query(
             "SELECT id FROM codex.verify() WHERE id ~ '^01[3-7]\\.' ORDER BY id",
@@ -55,8 +64,8 @@ fn a_migrated_database_passes_everything() {
     assert_eq!(
         named,
         [
-            "013.1", "013.2", "013.3", "013.4", "014.1", "014.2", "014.3", "014.4", "015.1", "015.2", "015.3",
-            "015.4", "016.1", "016.2", "017.1", "017.2"
+            "013.1", "013.2", "013.3", "013.4", "014.1", "014.2", "014.3", "014.4", "015.1",
+            "015.2", "015.3", "015.4", "016.1", "016.2", "017.1", "017.2"
         ]
     );
     for (id, at_least) in [
@@ -82,13 +91,24 @@ fn an_empty_database_fails_clearly() {
     let mut admin = db.admin();
     let failed = failed_checks(&mut admin);
     for id in ["013.1", "014.3", "017.2"] {
-        let line = failed.iter().find(|line| line.starts_with(id)).expect("fails");
+        let line = failed
+            .iter()
+            .find(|line| line.starts_with(id))
+            .expect("fails");
         assert!(line.contains("does not exist"), "{line}");
     }
-    let hint: String = value(&mut admin, "SELECT hint FROM codex.verify() WHERE id = '013.1'", &[]);
+    let hint: String = value(
+        &mut admin,
+        "SELECT hint FROM codex.verify() WHERE id = '013.1'",
+        &[],
+    );
     assert_eq!(hint, "SELECT * FROM codex.migrate();");
     fails_with(admin.query("SELECT codex.verify_or_raise()", &[]), "55000");
-    let state: String = value(&mut admin, "SELECT state FROM codex.status() WHERE item = 'schema'", &[]);
+    let state: String = value(
+        &mut admin,
+        "SELECT state FROM codex.status() WHERE item = 'schema'",
+        &[],
+    );
     assert_eq!(state, "not migrated");
 }
 
@@ -98,7 +118,10 @@ fn a_dropped_index() {
         "DROP INDEX public.user_notifications_unread_idx",
         &[
             ("017.2", "index user_notifications_unread_idx is missing"),
-            ("indexes.public.user_notifications", "index user_notifications_unread_idx is missing"),
+            (
+                "indexes.public.user_notifications",
+                "index user_notifications_unread_idx is missing",
+            ),
         ],
     );
 }
@@ -107,7 +130,10 @@ fn a_dropped_index() {
 fn an_index_of_the_same_name_on_other_columns() {
     broken(
         "DROP INDEX public.campaigns_active_idx; CREATE INDEX campaigns_active_idx ON public.campaigns (status)",
-        &[("013.3", "index campaigns_active_idx is: CREATE INDEX campaigns_active_idx ON public.campaigns USING btree (status)")],
+        &[(
+            "013.3",
+            "index campaigns_active_idx is: CREATE INDEX campaigns_active_idx ON public.campaigns USING btree (status)",
+        )],
     );
 }
 
@@ -124,7 +150,10 @@ fn a_dropped_column() {
     broken(
         "ALTER TABLE public.positioning DROP COLUMN key_message",
         &[
-            ("columns.public.positioning", "column key_message is missing"),
+            (
+                "columns.public.positioning",
+                "column key_message is missing",
+            ),
             ("013.1", "column key_message is missing"),
         ],
     );
@@ -134,7 +163,10 @@ fn a_dropped_column() {
 fn a_column_of_another_type_default_or_nullability() {
     broken(
         "ALTER TABLE public.positioning ALTER COLUMN description TYPE varchar(50)",
-        &[("columns.public.positioning", "column description is: character varying(50)")],
+        &[(
+            "columns.public.positioning",
+            "column description is: character varying(50)",
+        )],
     );
     broken(
         "ALTER TABLE public.positioning ALTER COLUMN id DROP DEFAULT",
@@ -142,7 +174,10 @@ fn a_column_of_another_type_default_or_nullability() {
     );
     broken(
         "ALTER TABLE public.positioning ALTER COLUMN market_segment DROP NOT NULL",
-        &[("columns.public.positioning", "column market_segment is: text")],
+        &[(
+            "columns.public.positioning",
+            "column market_segment is: text",
+        )],
     );
 }
 
@@ -151,7 +186,10 @@ fn a_dropped_policy() {
     broken(
         "DROP POLICY campaigns_workspace_isolation ON public.campaigns",
         &[
-            ("policies.public.campaigns", "policy campaigns_workspace_isolation is missing"),
+            (
+                "policies.public.campaigns",
+                "policy campaigns_workspace_isolation is missing",
+            ),
             ("013.3", "policy campaigns_workspace_isolation is missing"),
         ],
     );
@@ -173,7 +211,13 @@ fn a_policy_that_lets_everybody_in() {
 fn a_dropped_or_disabled_trigger() {
     broken(
         "DROP TRIGGER user_stats_experience_level ON public.user_stats",
-        &[("triggers.public.user_stats", "trigger user_stats_experience_level is missing"), ("014.3", "is missing")],
+        &[
+            (
+                "triggers.public.user_stats",
+                "trigger user_stats_experience_level is missing",
+            ),
+            ("014.3", "is missing"),
+        ],
     );
     broken(
         "ALTER TABLE public.user_stats DISABLE TRIGGER user_stats_updated_at",
@@ -185,7 +229,10 @@ fn a_dropped_or_disabled_trigger() {
 fn row_security_switched_off() {
     broken(
         "ALTER TABLE public.user_notifications DISABLE ROW LEVEL SECURITY",
-        &[("row_security.public.user_notifications", "row security off"), ("017.2", "row security off")],
+        &[
+            ("row_security.public.user_notifications", "row security off"),
+            ("017.2", "row security off"),
+        ],
     );
 }
 
@@ -207,7 +254,10 @@ fn a_loosened_check() {
 fn a_dropped_foreign_key() {
     broken(
         "ALTER TABLE public.campaign_quests DROP CONSTRAINT campaign_quests_campaign_id_fkey",
-        &[("013.4", "constraint campaign_quests_campaign_id_fkey is missing")],
+        &[(
+            "013.4",
+            "constraint campaign_quests_campaign_id_fkey is missing",
+        )],
     );
 }
 
@@ -226,8 +276,14 @@ fn a_dropped_function() {
     admin.batch_execute(&drop).expect("drops the function");
     let failed = failed_checks(&mut admin);
     for id in ["014.4", "functions.codex"] {
-        let line = failed.iter().find(|line| line.starts_with(id)).expect("fails");
-        assert!(line.contains("unlock_achievement") && line.contains("missing"), "{line}");
+        let line = failed
+            .iter()
+            .find(|line| line.starts_with(id))
+            .expect("fails");
+        assert!(
+            line.contains("unlock_achievement") && line.contains("missing"),
+            "{line}"
+        );
     }
 }
 
@@ -236,12 +292,17 @@ fn a_changed_migration_file() {
     let db = Database::migrated();
     let mut admin = db.admin();
     admin
-        .execute("UPDATE codex.migrations SET checksum = repeat('0', 64) WHERE version = 14", &[])
+        .execute(
+            "UPDATE codex.migrations SET checksum = repeat('0', 64) WHERE version = 14",
+            &[],
+        )
         .expect("the ledger of another library");
     let failed = failed_checks(&mut admin);
     assert_eq!(failed.len(), 1, "{failed:?}");
     assert!(
-        failed[0].starts_with("ledger.014: sql/migrations/014_achievements.up.sql changed after it was applied"),
+        failed[0].starts_with(
+            "ledger.014: sql/migrations/014_achievements.up.sql changed after it was applied"
+        ),
         "{}",
         failed[0]
     );
@@ -268,7 +329,10 @@ fn a_role_without_any_privilege_may_verify() {
     let db = Database::migrated();
     db.role("nobody");
     db.admin()
-        .batch_execute(&format!("GRANT USAGE ON SCHEMA codex TO {}", db.role("nobody")))
+        .batch_execute(&format!(
+            "GRANT USAGE ON SCHEMA codex TO {}",
+            db.role("nobody")
+        ))
         .expect("may use the schema");
     let mut session = db.login("nobody");
     let checks: i64 = value(&mut session, "SELECT count(*) FROM codex.verify()", &[]);
