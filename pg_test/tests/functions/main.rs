@@ -3,3 +3,4 @@
 //! Tests called `hard_case_NN_…` are the cases that a first version gets wrong.
 
 mod achievements;
+mod agents;
