@@ -6,5 +6,5 @@ CREATE EXTENSION raptorflow_codex;
 SELECT version, name, outcome FROM codex.migrate();
 
 -- The role that the product's API logs in with, and the role of its backend jobs.
-SELECT codex.grant_member_role(:'member');
-SELECT codex.grant_service_role(:'service');
+SELECT codex.grant_member_role(:'member') \gset
+SELECT codex.grant_service_role(:'service') \gset
