@@ -46,6 +46,8 @@ const REFERENCED: &[&str] = &["public.cohorts", "public.moves"];
 pub struct Foundation {
     /// The table of users, quoted, as it is put into DDL.
     pub users: String,
+    /// Its OID, unless it is to be made.
+    users_oid: Option<pg_sys::Oid>,
     /// The pieces whose table is missing, in order.
     pub missing: Vec<&'static Piece>,
     /// Tables that were there and lack the key `(workspace_id, id)`.
@@ -94,6 +96,7 @@ impl Foundation {
         referenced.dedup();
         Ok(Self {
             users,
+            users_oid,
             missing,
             keyless,
             referenced,
@@ -143,6 +146,17 @@ impl Foundation {
             let Some(oid) = self.oid_in_ddl(client, table)? else {
                 continue;
             };
+            let (schema, _) = database::split(table);
+            let may_use: Option<bool> = database::value(
+                client,
+                "SELECT pg_catalog.has_schema_privilege($1::text, 'USAGE')",
+                &[unquote(schema).into()],
+            )?;
+            if may_use != Some(true) {
+                obstacles.push(format!(
+                    "you may not use schema {schema}: its owner runs GRANT USAGE ON SCHEMA {schema} TO your role"
+                ));
+            }
             if !has_table_privilege(client, oid, "REFERENCES")? {
                 obstacles.push(format!(
                     "you may not refer to {table}: its owner runs GRANT REFERENCES ON {table} TO your role"
@@ -184,12 +198,13 @@ impl Foundation {
         Ok(obstacles)
     }
 
+    /// The OID of the table of users, or of a foundation table.
     fn oid_in_ddl(&self, client: &SpiClient<'_>, table: &str) -> Outcome<Option<pg_sys::Oid>> {
-        database::value(
-            client,
-            "SELECT pg_catalog.to_regclass($1::text)::oid",
-            &[table.into()],
-        )
+        if table == self.users {
+            Ok(self.users_oid)
+        } else {
+            oid_of(client, table)
+        }
     }
 
     /// The text that makes what is missing in this database.

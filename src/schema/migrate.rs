@@ -161,6 +161,7 @@ fn run(
         } else if changed == 0 {
             notice!("codex.migrate(): nothing to do, this database is at version {reached}");
         } else {
+            settle_grants(client)?;
             notice!(
                 "codex.migrate(): this database is at version {}",
                 ledger::version(&ledger::read(client)?)
@@ -168,6 +169,18 @@ fn run(
         }
         Ok(lines)
     })
+}
+
+/// Brings the privileges in order after tables were made: what default privileges of the database gave too
+/// broadly is taken back, and registered roles get theirs on what is new.
+fn settle_grants(client: &mut SpiClient<'_>) -> Outcome<()> {
+    for told in crate::policy::grants::take_back_broad_grants(client, &[])? {
+        notice!("codex.migrate(): {told}");
+    }
+    for told in crate::policy::grants::reapply_grants(client)? {
+        notice!("codex.migrate(): {told}");
+    }
+    Ok(())
 }
 
 /// How the pending migrations are applied to this database.

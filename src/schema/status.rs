@@ -61,6 +61,14 @@ fn lines(client: &SpiClient<'_>) -> Outcome<Vec<Line>> {
         None,
     );
 
+    if ledger::is_hidden(client)? {
+        say(
+            "schema",
+            "not visible to you".to_string(),
+            Some("Ask the owner: GRANT SELECT ON codex.migrations TO your role;".to_string()),
+        );
+        return Ok(lines);
+    }
     let entries = ledger::read(client)?;
     let version = ledger::version(&entries);
     let pending: Vec<String> = catalogue::ALL

@@ -56,6 +56,7 @@ fn what_a_role_lacks_is_named_all_at_once() {
     for lack in [
         format!("GRANT CREATE, USAGE ON SCHEMA codex TO {role}"),
         format!("GRANT CREATE, USAGE ON SCHEMA public TO {role}"),
+        "GRANT USAGE ON SCHEMA auth".to_string(),
         "GRANT REFERENCES ON auth.users".to_string(),
         "GRANT REFERENCES ON public.moves".to_string(),
         "CREATE UNIQUE INDEX CONCURRENTLY ON public.moves (workspace_id, id)".to_string(),
