@@ -4,3 +4,7 @@
 
 mod achievements;
 mod agents;
+mod alerts;
+mod insights;
+mod notifications;
+mod scene;
