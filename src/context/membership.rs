@@ -94,6 +94,14 @@ pub fn table() -> Option<pg_sys::Oid> {
         .or_else(|| table_named(c"public", c"user_workspaces"))
 }
 
+/// Whether the membership table is one that can be read: an ordinary table with both uuid columns.
+pub fn readable(table: pg_sys::Oid) -> bool {
+    Opened::open(table).is_some_and(|members| {
+        members.column(c"workspace_id", pg_sys::UUIDOID).is_some()
+            && members.column(c"user_id", pg_sys::UUIDOID).is_some()
+    })
+}
+
 /// A relation by schema and name.
 pub fn table_named(schema: &CStr, name: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: catalog cache look-ups by terminated names; told not to raise when the schema is missing.

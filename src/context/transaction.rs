@@ -33,6 +33,15 @@ pub fn seal(workspace: Uuid, user: Option<Uuid>) -> bool {
     }
 }
 
+/// Runs `work` in a transaction that is not sealed, and sets the seal back as it was: for the self test, which
+/// tries one context after the other and is rolled back.
+pub fn unsealed<T>(work: impl FnOnce() -> T) -> T {
+    let before = SEALED.take();
+    let done = work();
+    SEALED.set(before);
+    done
+}
+
 /// Has Postgres tell us of the ends of transactions and subtransactions. Called once, when the library is loaded.
 pub fn watch() {
     // SAFETY: the callbacks are plain functions that live as long as the library, which is never unloaded;

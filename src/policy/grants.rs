@@ -126,6 +126,16 @@ const RULES: &[Rule] = &[
     rule("codex.roles", NOTHING, NOTHING),
 ];
 
+/// Whether `schema.table` is one of the Codex's own.
+pub fn is_codex_table(table: &str) -> bool {
+    RULES.iter().any(|rule| rule.table == table)
+}
+
+/// Whether `schema.table` is one whose privileges are given by role: one of ours, or of the foundation.
+pub fn has_rule(table: &str) -> bool {
+    is_codex_table(table) || FOUNDATION.iter().any(|rule| rule.table == table)
+}
+
 /// The tables that the Codex builds on, where it made them itself. An application's own keep its own grants.
 const FOUNDATION: &[Rule] = &[
     rule("public.users", READ, WORK),
@@ -262,25 +272,41 @@ fn give(role: Option<pg_sys::Oid>, kind: Kind) -> Outcome<()> {
     let role = required(role, "role")?;
     Spi::connect_mut(|client| {
         let role = Role::of(client, role)?;
-        require_roles_table(client)?;
-        if role.bypasses(client)? {
-            warning!(
-                "role {role} bypasses row-level security: it sees every workspace, whatever is granted to it"
-            );
-        }
-        client.update(
-            "INSERT INTO codex.roles AS r (role_name, kind)
+        register(client, &role, kind)
+    })
+}
+
+/// Gives a role that was just made what a member (or a service) has.
+pub fn give_by_name(client: &mut SpiClient<'_>, name: &str, service: bool) -> Outcome<()> {
+    let role = Role {
+        name: name.to_string(),
+    };
+    register(
+        client,
+        &role,
+        if service { Kind::Service } else { Kind::Member },
+    )
+}
+
+fn register(client: &mut SpiClient<'_>, role: &Role, kind: Kind) -> Outcome<()> {
+    require_roles_table(client)?;
+    if role.bypasses(client)? {
+        warning!(
+            "role {role} bypasses row-level security: it sees every workspace, whatever is granted to it"
+        );
+    }
+    client.update(
+        "INSERT INTO codex.roles AS r (role_name, kind)
              VALUES ($1::name, $2)
              ON CONFLICT (role_name) DO UPDATE
              SET kind = excluded.kind,
                  granted_at = now(),
                  granted_by = current_user",
-            None,
-            &[role.name.as_str().into(), kind.name().into()],
-        )?;
-        take_everything(client, &role)?;
-        give_everything(client, &role, kind)
-    })
+        None,
+        &[role.name.as_str().into(), kind.name().into()],
+    )?;
+    take_everything(client, role)?;
+    give_everything(client, role, kind)
 }
 
 fn require_roles_table(client: &SpiClient<'_>) -> Outcome<()> {
@@ -364,6 +390,10 @@ fn take_everything(client: &mut SpiClient<'_>, role: &Role) -> Outcome<()> {
             &format!("REVOKE ALL PRIVILEGES ON TABLE {} FROM {role}", rule.table),
         )?;
     }
+    run(
+        client,
+        &format!("REVOKE ALL PRIVILEGES ON SCHEMA codex FROM {role}"),
+    )?;
     for function in functions(client, &[MEMBER_FUNCTIONS, SERVICE_FUNCTIONS].concat())? {
         if may(client, "function_acl", &function, role)? {
             run(

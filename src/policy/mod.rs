@@ -13,6 +13,8 @@
 //! [`protect`] writes them, for the Codex tables and for the application's own alike.
 
 pub mod grants;
+mod report;
+mod selftest;
 
 use crate::error::{CodexError, OrRaise, Outcome, required};
 use pgrx::PgRelation;
@@ -237,6 +239,44 @@ fn protect_shared(target: Option<PgRelation>) {
     .or_raise()
 }
 
+/// Takes from `target`, and its partitions, what `codex.protect()` or `codex.protect_shared()` wrote. Where no
+/// other policy is left, row-level security is switched off: everybody with the privilege then sees every row.
+///
+/// Refuses the tables of the Codex themselves (55000), what is no table (22023), NULL (22004), and everybody but
+/// the owner (42501).
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn unprotect(target: Option<PgRelation>) {
+    (|| {
+        let target = Target::of(&required(target, "target")?)?;
+        if grants::is_codex_table(&format!("{}.{}", target.schema, target.name)) {
+            return Err(CodexError::wrong_state(format!(
+                "{} is a table of the Codex and stays protected",
+                target.quoted()
+            ))
+            .with_hint("codex.rollback() takes the tables of the Codex away."));
+        }
+        Spi::connect_mut(|client| {
+            for table in with_partitions(client, &target)? {
+                drop_policies(client, &table)?;
+                if policies_of(client, &table)?.is_empty() {
+                    client.update(
+                        &format!("ALTER TABLE {} DISABLE ROW LEVEL SECURITY", table.quoted()),
+                        None,
+                        &[],
+                    )?;
+                    notice!(
+                        "{} has no policy any more: everybody with the privilege sees every row",
+                        table.quoted()
+                    );
+                }
+            }
+            Ok(())
+        })
+    })()
+    .or_raise()
+}
+
 /// Row-level security on, and none of our policies there.
 fn begin_policies(client: &mut SpiClient<'_>, table: &Target) -> Outcome<()> {
     client.update(
@@ -344,9 +384,11 @@ extension_sql!(
     r#"
 COMMENT ON FUNCTION protect(regclass, text, text, boolean, boolean) IS
 'Writes row-level security onto a table and its partitions: rows are seen and written only in their own workspace and, with user_column, only by their own user or a service role. subquery => false writes the plain form (for Citus). user_writes => false lets only services and the owner write user-owned rows. Again: the same policies anew. Refuses what is no table and a column that is missing or no uuid (22023), NULL (22004), and everybody but the owner (42501).';
+COMMENT ON FUNCTION unprotect(regclass) IS
+'Takes from a table and its partitions what codex.protect() or codex.protect_shared() wrote; where no other policy is left, row-level security is switched off. Refuses the tables of the Codex themselves (55000), what is no table (22023), NULL (22004), and everybody but the owner (42501).';
 COMMENT ON FUNCTION protect_shared(regclass) IS
 'Writes row-level security onto a table that all workspaces share: everybody with the privilege reads, only the owner writes. Refuses what is no table (22023), NULL (22004), and everybody but the owner (42501).';
 "#,
     name = "comment_policy",
-    requires = [protect, protect_shared]
+    requires = [protect, protect_shared, unprotect]
 );
