@@ -88,7 +88,7 @@ CREATE INDEX user_achievements_user_id_idx
 CREATE INDEX user_achievements_workspace_id_achievement_id_idx
     ON public.user_achievements (workspace_id, achievement_id);
 
-SELECT codex.protect('public.user_achievements', user_column => 'user_id');
+SELECT codex.protect('public.user_achievements', user_column => 'user_id', user_writes => false);
 
 CREATE TRIGGER user_achievements_updated_at
     BEFORE UPDATE ON public.user_achievements
@@ -163,7 +163,7 @@ COMMENT ON COLUMN public.user_stats.success_rate_percentage IS
 CREATE INDEX user_stats_user_id_idx
     ON public.user_stats (user_id);
 
-SELECT codex.protect('public.user_stats', user_column => 'user_id');
+SELECT codex.protect('public.user_stats', user_column => 'user_id', user_writes => false);
 
 CREATE TRIGGER user_stats_experience_level
     BEFORE INSERT OR UPDATE ON public.user_stats
