@@ -10,7 +10,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::prelude::*;
-use pgrx::{AnyNumeric, Uuid};
+use pgrx::{AnyNumeric, PgRelation, Uuid};
 
 /// The longest key that is taken for a dedup key or an idempotency key, in characters.
 pub const LONGEST_KEY: usize = 200;
@@ -172,4 +172,56 @@ unsafe impl SqlTranslatable for Jsonb {
     const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> = Ok(SqlMappingRef::literal("jsonb"));
     const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
         Ok(ReturnsRef::One(SqlMappingRef::literal("jsonb")));
+}
+
+/// A `regclass` argument: a relation that need not be there. Any number can be cast to a regclass.
+#[derive(Clone, Copy, Debug)]
+pub struct Regclass(pg_sys::Oid);
+
+impl Regclass {
+    /// The relation, opened; 22023 when there is none.
+    pub fn open(self, name: &str) -> Outcome<PgRelation> {
+        // SAFETY: takes a lock, and gives NULL for a relation that does not exist. What it gives is open, and
+        // closed when the value is dropped.
+        let relation = unsafe {
+            pg_sys::try_relation_open(self.0, pg_sys::AccessShareLock as pg_sys::LOCKMODE)
+        };
+        if relation.is_null() {
+            return Err(CodexError::bad_value(format!(
+                "{name} is {}, and there is no such relation",
+                self.0.to_u32()
+            )));
+        }
+        // SAFETY: as above.
+        Ok(unsafe { PgRelation::from_pg_owned(relation) })
+    }
+}
+
+impl FromDatum for Regclass {
+    unsafe fn from_polymorphic_datum(
+        datum: pg_sys::Datum,
+        is_null: bool,
+        type_oid: pg_sys::Oid,
+    ) -> Option<Self> {
+        // SAFETY: a regclass is an oid.
+        unsafe { pg_sys::Oid::from_polymorphic_datum(datum, is_null, type_oid) }.map(Self)
+    }
+}
+
+// SAFETY: an argument declared `regclass` (below) is passed as an oid, by value.
+unsafe impl<'fcx> ArgAbi<'fcx> for Regclass {
+    unsafe fn unbox_arg_unchecked(argument: Arg<'_, 'fcx>) -> Self {
+        // SAFETY: as above; a NULL does not get here.
+        unsafe { argument.unbox_arg_using_from_datum::<Self>() }.unwrap_or(Self(pg_sys::InvalidOid))
+    }
+}
+
+// SAFETY: the type is declared as what it holds.
+unsafe impl SqlTranslatable for Regclass {
+    const TYPE_IDENT: &'static str = pgrx::pgrx_resolved_type!(Regclass);
+    const TYPE_ORIGIN: TypeOrigin = TypeOrigin::External;
+    const ARGUMENT_SQL: Result<SqlMappingRef, ArgumentError> =
+        Ok(SqlMappingRef::literal("regclass"));
+    const RETURN_SQL: Result<ReturnsRef, ReturnsError> =
+        Ok(ReturnsRef::One(SqlMappingRef::literal("regclass")));
 }

@@ -16,7 +16,8 @@ pub mod grants;
 mod report;
 mod selftest;
 
-use crate::error::{CodexError, OrRaise, Outcome, required};
+use crate::argument::Regclass;
+use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
 use pgrx::PgRelation;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_identifier};
@@ -78,13 +79,16 @@ impl Target {
         match found {
             Some(pg_sys::UUIDOID) => Ok(()),
             Some(_) => Err(CodexError::bad_value(format!(
-                "column {column} of {} is not a uuid",
+                "column {} of {} is not a uuid",
+                shorten(column),
                 self.quoted()
             ))),
-            None => Err(
-                CodexError::bad_value(format!("{} has no column {column}", self.quoted()))
-                    .with_hint(format!("Name it with the argument {argument}.")),
-            ),
+            None => Err(CodexError::bad_value(format!(
+                "{} has no column {}",
+                self.quoted(),
+                shorten(column)
+            ))
+            .with_hint(format!("Name it with the argument {argument}."))),
         }
     }
 }
@@ -119,18 +123,18 @@ struct Columns<'a> {
 ///
 /// Running it again writes the same policies anew. It warns of other permissive policies on the table, which
 /// widen what is seen. Only the owner of the table may do this (42501). NULL for a required argument is
-/// refused (22004), and so is a relation that is no table or a column that is missing or no uuid (22023).
+/// refused (22004), and so is what is no table or a column that is missing or no uuid (22023).
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
 fn protect(
-    target: Option<PgRelation>,
+    target: Option<Regclass>,
     workspace_column: default!(Option<&str>, "'workspace_id'"),
     user_column: default!(Option<&str>, "NULL"),
     subquery: default!(Option<bool>, true),
     user_writes: default!(Option<bool>, true),
 ) {
     (|| {
-        let target = Target::of(&required(target, "target")?)?;
+        let target = Target::of(&required(target, "target")?.open("target")?)?;
         let columns = Columns {
             workspace: required(workspace_column, "workspace_column")?,
             user: user_column,
@@ -213,9 +217,9 @@ fn write_policies(
 /// the owner writes. Refuses like `codex.protect()`.
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn protect_shared(target: Option<PgRelation>) {
+fn protect_shared(target: Option<Regclass>) {
     (|| {
-        let target = Target::of(&required(target, "target")?)?;
+        let target = Target::of(&required(target, "target")?.open("target")?)?;
         Spi::connect_mut(|client| {
             for table in with_partitions(client, &target)? {
                 begin_policies(client, &table)?;
@@ -246,9 +250,9 @@ fn protect_shared(target: Option<PgRelation>) {
 /// the owner (42501).
 #[pg_extern(volatile, parallel_unsafe)]
 #[search_path(pg_catalog, pg_temp)]
-fn unprotect(target: Option<PgRelation>) {
+fn unprotect(target: Option<Regclass>) {
     (|| {
-        let target = Target::of(&required(target, "target")?)?;
+        let target = Target::of(&required(target, "target")?.open("target")?)?;
         if grants::is_codex_table(&format!("{}.{}", target.schema, target.name)) {
             return Err(CodexError::wrong_state(format!(
                 "{} is a table of the Codex and stays protected",

@@ -5,6 +5,7 @@
 mod achievements;
 mod agents;
 mod alerts;
+mod arguments;
 mod insights;
 mod notifications;
 mod scene;

@@ -1,0 +1,471 @@
+//! Every argument of every function, given what no sane caller gives.
+//!
+//! The functions and the types of their arguments come from the catalog: a new function is in the test the day
+//! it is there. Each call changes one argument of a call that is known to be good.
+
+use crate::scene::{Scene, Signal, campaign};
+use codex_pg_test::postgres::Client;
+use codex_pg_test::{Failure, Uuid, value};
+use std::collections::BTreeMap;
+
+/// What a function of the product may fail with: the list in the manual.
+const SQLSTATES: &[&str] = &[
+    "22004", "22023", "23503", "42501", "55000", "P0002", "55P03", "0A000",
+];
+
+/// The product's functions: these fail with the listed SQLSTATEs only. Of all others (migrate, protect …) the test
+/// asks that they never fail with an internal error.
+const PRODUCT: &[&str] = &[
+    "acknowledge_alert",
+    "agent_performance_summary",
+    "create_insight_from_signals",
+    "create_system_alert",
+    "dismiss_alert",
+    "get_active_insights",
+    "get_critical_alerts",
+    "get_priority_signals",
+    "get_user_unread_notifications",
+    "mark_all_notifications_read",
+    "mark_notification_as_read",
+    "record_agent_execution",
+    "resolve_alert",
+    "send_user_notification",
+    "send_user_notifications",
+    "unlock_achievement",
+];
+
+/// What is given to an argument of a type, as SQL.
+fn hostile(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "uuid" => &[
+            "NULL",
+            "'00000000-0000-0000-0000-000000000000'",
+            "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+            "gen_random_uuid()",
+        ],
+        "uuid[]" => &[
+            "NULL",
+            "'{}'",
+            "ARRAY[NULL]::uuid[]",
+            "ARRAY[ARRAY[gen_random_uuid()], ARRAY[gen_random_uuid()]]",
+            "'[5:6]={00000000-0000-0000-0000-000000000000,ffffffff-ffff-ffff-ffff-ffffffffffff}'",
+            "(SELECT array_agg(gen_random_uuid()) FROM generate_series(1, 10000))",
+            "(SELECT array_agg(gen_random_uuid()) || NULL::uuid FROM generate_series(1, 10000))",
+            "array_fill('00000000-0000-0000-0000-000000000000'::uuid, ARRAY[10000])",
+        ],
+        "text" => &[
+            "NULL",
+            "''",
+            "' '",
+            "E'\\n\\t\\u00a0'",
+            "repeat('x', 1048576)",
+            "repeat('é', 201)",
+            "'Critical'",
+            "'critical '",
+            "E'it''s \"quoted\"; DROP TABLE public.users; -- %s %n $1 \\\\'",
+            "E'\\U0001F9D9\\u200d\\u2642\\ufe0f \\u202Eabc \\uFFFD'",
+            "E'\\x01\\x7f'",
+        ],
+        "text[]" => &[
+            "NULL",
+            "'{}'",
+            "ARRAY[NULL]::text[]",
+            "ARRAY['']",
+            "ARRAY[ARRAY['a', 'b'], ARRAY['c', 'd']]",
+            "array_fill('x'::text, ARRAY[10000])",
+            "ARRAY[repeat('x', 1048576)]",
+        ],
+        "numeric" => &[
+            "NULL",
+            "'NaN'",
+            "'Infinity'",
+            "'-Infinity'",
+            "-1",
+            "0",
+            "100.0000000000000001",
+            "-0.0000000000000001",
+            "2147483648",
+            "9223372036854775808",
+            "1e400",
+            "1e131071",
+            "1e-16383",
+        ],
+        "double precision" => &[
+            "NULL",
+            "'NaN'",
+            "'Infinity'",
+            "'-Infinity'",
+            "-0.0",
+            "1e308",
+            "5e-324",
+        ],
+        "bigint" => &[
+            "NULL",
+            "-1",
+            "0",
+            "2147483647",
+            "2147483648",
+            "9223372036854775807",
+            "-9223372036854775808",
+        ],
+        "integer" => &["NULL", "-1", "0", "1", "2147483647", "-2147483648"],
+        "boolean" => &["NULL", "true", "false"],
+        "timestamp with time zone" => &[
+            "NULL",
+            "'infinity'",
+            "'-infinity'",
+            "'4713-01-01 00:00:00+00 BC'",
+            "'294276-12-31 23:59:59.999999+00'",
+            "'epoch'",
+        ],
+        "jsonb" => &[
+            "NULL",
+            "'null'",
+            "'{}'",
+            "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
+            "'{\"n\": 1e1000}'",
+            "to_jsonb(repeat('x', 1048576))",
+        ],
+        "regclass" => &[
+            "NULL",
+            "0",
+            "4294967295",
+            "'pg_catalog.pg_class'",
+            "'public.campaigns_pkey'",
+            "'pg_catalog.pg_tables'",
+        ],
+        "regrole" => &["NULL", "0", "4294967295"],
+        other => panic!("what is a hostile {other}? Tell the test."),
+    }
+}
+
+/// An argument as the catalog has it.
+struct Argument {
+    name: String,
+    kind: String,
+    has_default: bool,
+}
+
+/// All functions of schema codex that SQL can call, with their arguments.
+fn functions(admin: &mut Client) -> BTreeMap<String, Vec<Argument>> {
+    let mut functions: BTreeMap<String, Vec<Argument>> = BTreeMap::new();
+    let rows = admin
+        .query(
+            "SELECT p.proname::text, coalesce(p.proargnames[a.position], ''), format_type(a.oid, NULL),
+                    a.position > p.pronargs - p.pronargdefaults
+             FROM pg_catalog.pg_proc AS p
+             LEFT JOIN LATERAL unnest(p.proargtypes) WITH ORDINALITY AS a (oid, position) ON true
+             WHERE p.pronamespace = 'codex'::regnamespace
+               AND p.prokind = 'f'
+               AND p.prorettype <> 'trigger'::regtype
+               AND p.prorettype <> 'event_trigger'::regtype
+             ORDER BY p.proname, a.position",
+            &[],
+        )
+        .unwrap();
+    for row in rows {
+        let arguments = functions.entry(row.get(0)).or_default();
+        if let Some(kind) = row.get::<_, Option<String>>(2) {
+            arguments.push(Argument {
+                name: row.get(1),
+                kind,
+                has_default: row.get(3),
+            });
+        }
+    }
+    functions
+}
+
+/// What a good call gives to an argument; those with a default are left out unless they are under test.
+struct Good(BTreeMap<(&'static str, &'static str), String>);
+
+impl Good {
+    fn new(scene: &mut Scene) -> Self {
+        let admin = &mut scene.admin;
+        let (acme, anna) = (scene.acme, scene.anna);
+        let agent: Uuid = value(
+            admin,
+            "INSERT INTO public.agent_registry (agent_name, agent_type) VALUES ('Scout', 'researcher') RETURNING id",
+            &[],
+        );
+        let signal = Signal::fresh(acme, "blog", 60.0).insert(admin);
+        let achievement: Uuid = value(
+            admin,
+            "INSERT INTO public.achievements (workspace_id, name, badge_type, condition_type)
+             VALUES ($1, 'First steps', 'milestone', 'count') RETURNING id",
+            &[&acme],
+        );
+        let alert: Uuid = value(
+            admin,
+            "SELECT codex.create_system_alert($1, 'error', 'high', 'T', 'D')",
+            &[&acme],
+        );
+        let notification: Uuid = value(
+            admin,
+            "SELECT codex.send_user_notification($1, $2, 'alert', 'T', 'M')",
+            &[&acme, &anna],
+        );
+        let campaign = campaign(admin, acme);
+        let quoted = |id: Uuid| format!("'{id}'");
+        let mut good = BTreeMap::new();
+        for (name, literal) in [
+            ("p_workspace_id", quoted(acme)),
+            ("workspace", quoted(acme)),
+            ("p_user_id", quoted(anna)),
+            ("user_id", quoted(anna)),
+            ("p_user_ids", format!("ARRAY['{anna}']::uuid[]")),
+            ("p_created_by", quoted(anna)),
+            ("p_agent_id", quoted(agent)),
+            ("p_campaign_id", quoted(campaign)),
+            ("p_achievement_id", quoted(achievement)),
+            ("p_alert_id", quoted(alert)),
+            ("p_notification_id", quoted(notification)),
+            ("p_signal_ids", format!("ARRAY['{signal}']::uuid[]")),
+            ("p_insight_title", "'Title'".into()),
+            ("p_insight_type", "'trend'".into()),
+            ("p_conclusions", "ARRAY['So it is']".into()),
+            ("p_alert_type", "'error'".into()),
+            ("p_severity", "'low'".into()),
+            ("p_title", "'Title'".into()),
+            ("p_description", "'Description'".into()),
+            ("p_message", "'Message'".into()),
+            ("p_notification_type", "'message'".into()),
+            ("p_execution_time_seconds", "1.5".into()),
+            ("p_input_tokens", "100".into()),
+            ("p_output_tokens", "50".into()),
+            ("p_cost", "0.25".into()),
+            ("p_success", "true".into()),
+            ("p_from", "now() - interval '1 day'".into()),
+            ("p_to", "now()".into()),
+        ] {
+            good.insert(("", name), literal);
+        }
+        for (function, name, literal) in [
+            ("expose", "schema", "'app'"),
+            ("unexpose", "schema", "'app'"),
+            ("migration_sql", "version", "13"),
+            ("rollback", "target", "17"),
+            ("protect", "target", "'app.notes'"),
+            ("protect_shared", "target", "'app.notes'"),
+        ] {
+            good.insert((function, name), literal.into());
+        }
+        Self(good)
+    }
+
+    fn of(&self, function: &str, argument: &Argument) -> String {
+        let exact = (self.0.iter())
+            .find(|((f, a), _)| *f == function && *a == argument.name)
+            .or_else(|| (self.0.iter()).find(|((f, a), _)| f.is_empty() && *a == argument.name));
+        match exact {
+            Some((_, literal)) => literal.clone(),
+            None if argument.kind == "regrole" => "current_user::regrole".into(),
+            None => panic!(
+                "what is a good {} of codex.{function}? Tell the test.",
+                argument.name
+            ),
+        }
+    }
+}
+
+/// A call in which the argument at `odd` is `literal`, and every other is good.
+fn call(good: &Good, function: &str, arguments: &[Argument], odd: Option<(usize, &str)>) -> String {
+    let given: Vec<String> = arguments
+        .iter()
+        .enumerate()
+        .filter_map(|(position, argument)| {
+            let literal = match odd {
+                Some((odd, literal)) if odd == position => literal.to_string(),
+                _ if argument.has_default => return None,
+                _ => good.of(function, argument),
+            };
+            Some(format!(
+                "{} => ({literal})::{}",
+                argument.name, argument.kind
+            ))
+        })
+        .collect();
+    format!("SELECT * FROM codex.{function}({})", given.join(", "))
+}
+
+/// Runs a call in a transaction of its own, which is rolled back.
+fn outcome(client: &mut Client, context: &str, sql: &str) -> Option<Failure> {
+    let mut transaction = client
+        .transaction()
+        .unwrap_or_else(|error| panic!("the session is lost before {sql}: {error}"));
+    transaction.batch_execute(context).unwrap();
+    let failure = transaction
+        .batch_execute(sql)
+        .err()
+        .map(|error| Failure::from(&error));
+    transaction
+        .rollback()
+        .unwrap_or_else(|error| panic!("the session is lost after {sql}: {error}"));
+    failure
+}
+
+#[test]
+fn no_argument_of_any_function_makes_an_internal_error() {
+    let mut scene = Scene::new();
+    scene
+        .admin
+        .batch_execute(
+            "CREATE SCHEMA app;
+             CREATE TABLE app.notes (id uuid PRIMARY KEY, workspace_id uuid NOT NULL, user_id uuid)",
+        )
+        .unwrap();
+    let good = Good::new(&mut scene);
+    let functions = functions(&mut scene.admin);
+    for name in PRODUCT {
+        assert!(functions.contains_key(*name), "codex.{name} is missing");
+    }
+
+    let (member, service) = (scene.db.role("member"), scene.db.role("service"));
+    scene
+        .admin
+        .batch_execute(&format!(
+            "SELECT codex.grant_member_role('{member}'); SELECT codex.grant_service_role('{service}')"
+        ))
+        .unwrap();
+    let enter = format!(
+        "SELECT codex.enter_workspace('{}', '{}')",
+        scene.acme, scene.anna
+    );
+    let callers = [
+        ("superuser", scene.db.admin(), String::new()),
+        ("member", scene.db.login(&member), enter.clone()),
+        ("service", scene.db.login(&service), enter),
+    ];
+
+    let mut wrong = Vec::new();
+    let mut calls = 0;
+    for (who, mut client, context) in callers {
+        for (function, arguments) in &functions {
+            let product = PRODUCT.contains(&function.as_str());
+            if who == "superuser" && product {
+                let sql = call(&good, function, arguments, None);
+                if let Some(failure) = outcome(&mut client, &context, &sql) {
+                    wrong.push(format!("the good call fails: {failure}\n  {sql}"));
+                }
+            }
+            for (position, argument) in arguments.iter().enumerate() {
+                for literal in hostile(&argument.kind) {
+                    let sql = call(&good, function, arguments, Some((position, literal)));
+                    let failure = outcome(&mut client, &context, &sql);
+                    calls += 1;
+                    let Some(failure) = failure else { continue };
+                    let allowed = if product {
+                        SQLSTATES.contains(&failure.sqlstate.as_str())
+                    } else {
+                        !failure.sqlstate.starts_with("XX") && !failure.sqlstate.is_empty()
+                    };
+                    if !allowed {
+                        wrong.push(format!("{who}: {failure}\n  {sql}"));
+                    }
+                    let length = failure.message.len() + failure.detail.len() + failure.hint.len();
+                    if length > 2_000 {
+                        wrong.push(format!("{who}: an error of {length} bytes\n  {sql}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {calls} calls:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(calls > 1000, "only {calls} calls");
+}
+
+#[test]
+fn null_for_a_required_argument_is_22004_and_names_it() {
+    let mut scene = Scene::new();
+    let good = Good::new(&mut scene);
+    let functions = functions(&mut scene.admin);
+    // Whom or what nobody may be known to have made, and what counts as 0.
+    let optional = [
+        ("create_insight_from_signals", "p_created_by"),
+        ("record_agent_execution", "p_input_tokens"),
+        ("record_agent_execution", "p_output_tokens"),
+        ("record_agent_execution", "p_cost"),
+    ];
+    let mut checked = 0;
+    for name in PRODUCT {
+        for (position, argument) in functions[*name].iter().enumerate() {
+            if argument.has_default || optional.contains(&(*name, argument.name.as_str())) {
+                continue;
+            }
+            let sql = call(&good, name, &functions[*name], Some((position, "NULL")));
+            let failure =
+                outcome(&mut scene.admin, "", &sql).unwrap_or_else(|| panic!("{sql} went through"));
+            assert_eq!(failure.sqlstate, "22004", "{sql}: {failure}");
+            assert!(failure.message.contains(&argument.name), "{sql}: {failure}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "only {checked} arguments");
+}
+
+#[test]
+fn a_value_out_of_its_list_is_22023_and_the_hint_lists_the_allowed_ones() {
+    let mut scene = Scene::new();
+    let good = Good::new(&mut scene);
+    let functions = functions(&mut scene.admin);
+    for (function, argument, allowed) in [
+        (
+            "create_insight_from_signals",
+            "p_insight_type",
+            "opportunity, threat, trend, gap, pattern",
+        ),
+        (
+            "create_system_alert",
+            "p_alert_type",
+            "performance, error, milestone, anomaly, action_required, opportunity",
+        ),
+        (
+            "create_system_alert",
+            "p_severity",
+            "critical, high, medium, low, info",
+        ),
+        (
+            "send_user_notification",
+            "p_notification_type",
+            "alert, achievement, message, reminder, summary",
+        ),
+        (
+            "send_user_notification",
+            "p_channel",
+            "in_app, email, slack, sms, push",
+        ),
+        (
+            "send_user_notification",
+            "p_priority",
+            "urgent, high, normal, low",
+        ),
+        (
+            "send_user_notifications",
+            "p_notification_type",
+            "alert, achievement, message, reminder, summary",
+        ),
+        (
+            "send_user_notifications",
+            "p_channel",
+            "in_app, email, slack, sms, push",
+        ),
+        (
+            "send_user_notifications",
+            "p_priority",
+            "urgent, high, normal, low",
+        ),
+    ] {
+        let arguments = &functions[function];
+        let position = arguments.iter().position(|a| a.name == argument).unwrap();
+        let sql = call(&good, function, arguments, Some((position, "'Nonsense'")));
+        let failure = outcome(&mut scene.admin, "", &sql).expect("a refusal");
+        assert_eq!(failure.sqlstate, "22023");
+        assert_eq!(failure.message, format!("{argument} is \"Nonsense\""));
+        assert_eq!(failure.hint, format!("Allowed values: {allowed}."));
+    }
+}
