@@ -35,6 +35,11 @@ statement!(
 /// Sets `updated_at` of the campaigns whose rows a statement inserted, changed, moved or deleted: each campaign
 /// once, however many rows the statement touched, and not again where the transaction has already set it.
 fn follow(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
+    if data.tg_oldtable.is_null() && data.tg_newtable.is_null() {
+        return Err(CodexError::wrong_state(
+            "the trigger function update_campaign_timestamp works AFTER, FOR EACH STATEMENT, with REFERENCING OLD TABLE or NEW TABLE",
+        ));
+    }
     let mut campaigns = BTreeSet::new();
     collect(data, data.tg_oldtable, &mut campaigns)?;
     collect(data, data.tg_newtable, &mut campaigns)?;

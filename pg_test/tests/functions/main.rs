@@ -6,6 +6,7 @@ mod achievements;
 mod agents;
 mod alerts;
 mod arguments;
+mod campaigns;
 mod insights;
 mod notifications;
 mod scene;
