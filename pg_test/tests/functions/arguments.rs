@@ -140,14 +140,14 @@ fn hostile(kind: &str) -> &'static [&'static str] {
 }
 
 /// An argument as the catalog has it.
-struct Argument {
+pub struct Argument {
     name: String,
     kind: String,
     has_default: bool,
 }
 
 /// All functions of schema codex that SQL can call, with their arguments.
-fn functions(admin: &mut Client) -> BTreeMap<String, Vec<Argument>> {
+pub fn functions(admin: &mut Client) -> BTreeMap<String, Vec<Argument>> {
     let mut functions: BTreeMap<String, Vec<Argument>> = BTreeMap::new();
     let rows = admin
         .query(
@@ -177,10 +177,10 @@ fn functions(admin: &mut Client) -> BTreeMap<String, Vec<Argument>> {
 }
 
 /// What a good call gives to an argument; those with a default are left out unless they are under test.
-struct Good(BTreeMap<(&'static str, &'static str), String>);
+pub struct Good(BTreeMap<(&'static str, &'static str), String>);
 
 impl Good {
-    fn new(scene: &mut Scene) -> Self {
+    pub fn new(scene: &mut Scene) -> Self {
         let admin = &mut scene.admin;
         let (acme, anna) = (scene.acme, scene.anna);
         let agent: Uuid = value(
@@ -269,7 +269,12 @@ impl Good {
 }
 
 /// A call in which the argument at `odd` is `literal`, and every other is good.
-fn call(good: &Good, function: &str, arguments: &[Argument], odd: Option<(usize, &str)>) -> String {
+pub fn call(
+    good: &Good,
+    function: &str,
+    arguments: &[Argument],
+    odd: Option<(usize, &str)>,
+) -> String {
     let given: Vec<String> = arguments
         .iter()
         .enumerate()

@@ -9,4 +9,5 @@ mod arguments;
 mod campaigns;
 mod insights;
 mod notifications;
+mod reading;
 mod scene;
