@@ -152,6 +152,7 @@ fn expose(
     let run = || -> Outcome<_> {
         let schema = required(schema, "schema")?;
         Spi::connect_mut(|client| {
+            crate::statement::refuse_on_a_standby();
             check_schema(client, schema)?;
             let originals = originals(client)?;
             let existing = existing(client, schema)?;
@@ -183,6 +184,7 @@ fn unexpose(
     let run = || -> Outcome<_> {
         let schema = required(schema, "schema")?;
         Spi::connect_mut(|client| {
+            crate::statement::refuse_on_a_standby();
             check_schema_exists(client, schema)?;
             let mut done = Vec::new();
             for function in existing(client, schema)?.iter().filter(|f| f.ours) {

@@ -116,6 +116,7 @@ impl Statement {
         arguments: &[DatumWithOid<'_>],
         take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
     ) -> Outcome<Vec<T>> {
+        refuse_on_a_standby();
         let plan = self.plan(client)?;
         let rows = client.update(plan, None, arguments)?;
         rows.map(take)
@@ -139,9 +140,17 @@ impl Statement {
         client: &mut SpiClient<'_>,
         arguments: &[DatumWithOid<'_>],
     ) -> Outcome<usize> {
+        refuse_on_a_standby();
         let plan = self.plan(client)?;
         Ok(client.update(plan, None, arguments)?.len())
     }
+}
+
+/// Raises 25006 on a hot standby, as Postgres does for a command that writes. SPI takes a transaction id before
+/// it runs a statement that may write, and on a standby that fails as an internal error.
+pub fn refuse_on_a_standby() {
+    // SAFETY: the name is a terminated string; an error that is raised unwinds as every error of Postgres does.
+    unsafe { pgrx::pg_sys::PreventCommandDuringRecovery(c"a function that writes".as_ptr()) }
 }
 
 /// Declares a [`Statement`]: a name, the types of its parameters in order, and its text.

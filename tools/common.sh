@@ -69,7 +69,7 @@ find_tools
 choose_room() {
     local base=$BUILD reason="" fallback
     # A Unix socket's path has room for 107 bytes; the longest of ours is that of the tests.
-    if [ "$(printf '%s' "$base/pg$PG/inside/.s.PGSQL.65535" | wc -c)" -gt 107 ]; then
+    if [ "$(printf '%s' "$base/pg$PG/test-standby/.s.PGSQL.65535" | wc -c)" -gt 107 ]; then
         reason="its path is too long for a Unix socket"
     elif [[ $base =~ [[:space:]] ]]; then
         reason="its path contains white space, which Postgres's build flags do not survive"

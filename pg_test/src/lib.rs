@@ -36,10 +36,12 @@ mod database;
 mod failure;
 mod fixture;
 mod server;
+mod standby;
 
 pub use database::{Database, Notices};
 pub use failure::{Failure, error_message, fails_with, sqlstate};
 pub use fixture::{member, user, value, workspace};
 pub use postgres;
 pub use server::server_version;
+pub use standby::Standby;
 pub use uuid::Uuid;

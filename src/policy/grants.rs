@@ -253,6 +253,7 @@ fn revoke_role(role: Option<pg_sys::Oid>) {
     let run = || {
         let role = required(role, "role")?;
         Spi::connect_mut(|client| {
+            crate::statement::refuse_on_a_standby();
             let role = Role::of(client, role)?;
             require_roles_table(client)?;
             take_everything(client, &role)?;
@@ -271,6 +272,7 @@ fn revoke_role(role: Option<pg_sys::Oid>) {
 fn give(role: Option<pg_sys::Oid>, kind: Kind) -> Outcome<()> {
     let role = required(role, "role")?;
     Spi::connect_mut(|client| {
+        crate::statement::refuse_on_a_standby();
         let role = Role::of(client, role)?;
         register(client, &role, kind)
     })
@@ -475,6 +477,7 @@ fn grant_operator_role(role: Option<pg_sys::Oid>) {
     let grant = || {
         let role = required(role, "role")?;
         Spi::connect_mut(|client| {
+            crate::statement::refuse_on_a_standby();
             let role = Role::of(client, role)?;
             run(
                 client,

@@ -142,6 +142,7 @@ fn protect(
         let subquery = required(subquery, "subquery")?;
         let user_writes = required(user_writes, "user_writes")?;
         Spi::connect_mut(|client| {
+            crate::statement::refuse_on_a_standby();
             target.require_uuid(client, "workspace_column", columns.workspace)?;
             if let Some(user) = columns.user {
                 target.require_uuid(client, "user_column", user)?;
@@ -221,6 +222,7 @@ fn protect_shared(target: Option<Regclass>) {
     (|| {
         let target = Target::of(&required(target, "target")?.open("target")?)?;
         Spi::connect_mut(|client| {
+            crate::statement::refuse_on_a_standby();
             for table in with_partitions(client, &target)? {
                 begin_policies(client, &table)?;
                 client.update(
@@ -261,6 +263,7 @@ fn unprotect(target: Option<Regclass>) {
             .with_hint("codex.rollback() takes the tables of the Codex away."));
         }
         Spi::connect_mut(|client| {
+            crate::statement::refuse_on_a_standby();
             for table in with_partitions(client, &target)? {
                 drop_policies(client, &table)?;
                 if policies_of(client, &table)?.is_empty() {

@@ -113,6 +113,7 @@ fn isolation_selftest() -> TableIterator<
 
 fn run() -> Outcome<Vec<Try>> {
     Spi::connect_mut(|client| {
+        crate::statement::refuse_on_a_standby();
         client.update(
             "SELECT pg_catalog.set_config('request.jwt.claims', '', true)",
             None,
@@ -690,6 +691,7 @@ fn attempt(
             enter(actor.workspace, actor.user);
             let _acting = Acting::as_role(actor.role);
             Spi::connect_mut(|client| {
+                crate::statement::refuse_on_a_standby();
                 let mut rows = client.update(sql, None, &[])?;
                 if verb == "SELECT" {
                     let count = rows.next().map(|row| row.get::<i64>(1)).transpose()?;

@@ -73,6 +73,7 @@ fn run(
     };
     refuse_bad_moment("codex.migrate()")?;
     Spi::connect_mut(|client| {
+        crate::statement::refuse_on_a_standby();
         if !dry_run {
             locks::exclude_other_migrations(client)?;
         }

@@ -54,6 +54,7 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
     }
     refuse_bad_moment("codex.rollback()")?;
     Spi::connect_mut(|client| {
+        crate::statement::refuse_on_a_standby();
         locks::exclude_other_migrations(client)?;
         let entries = ledger::read(client)?;
         let mut going: Vec<&'static Migration> = Vec::new();
