@@ -593,18 +593,19 @@ fn summarise(
     Ok(summaries)
 }
 
-/// Day and hour of an end of the span; an open end is the day `open` (the infinities of the type date).
+/// Day and hour of an end of the span; an open end is the day `open` (an infinity of the type date).
 fn bound(at: Option<TimestampWithTimeZone>, open: i32) -> (Date, i32) {
-    match at {
-        Some(at) if !at.is_infinity() && !at.is_neg_infinity() => {
+    let infinite = match at {
+        Some(at) if at.is_infinity() => i32::MAX,
+        Some(at) if at.is_neg_infinity() => i32::MIN,
+        Some(at) => {
             let hour = Hour::from(at);
-            (hour.date(), hour.of_day())
+            return (hour.date(), hour.of_day());
         }
-        // SAFETY: i32::MIN and i32::MAX are the infinities of the type date.
-        Some(at) if at.is_infinity() => (unsafe { Date::from_pg_epoch_days(i32::MAX) }, 0),
-        Some(_) => (unsafe { Date::from_pg_epoch_days(i32::MIN) }, 0),
-        None => (unsafe { Date::from_pg_epoch_days(open) }, 0),
-    }
+        None => open,
+    };
+    // SAFETY: i32::MIN and i32::MAX are the infinities of the type date.
+    (unsafe { Date::from_pg_epoch_days(infinite) }, 0)
 }
 
 /// The hours of one agent, added up.

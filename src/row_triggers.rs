@@ -30,21 +30,22 @@ macro_rules! trigger_function {
             pub unsafe extern "C-unwind" fn trigger(
                 call: ::pgrx::pg_sys::FunctionCallInfo,
             ) -> ::pgrx::pg_sys::Datum {
+                const BODY: $crate::row_triggers::Body = $body;
                 // SAFETY: Postgres calls this with the call information of a version 1 function.
-                unsafe { $crate::row_triggers::run(call, $body) }
+                unsafe { $crate::row_triggers::run(call, BODY) }
             }
         };
     };
 }
 
+/// What a trigger function does: from the event to the row to go on with.
+pub type Body = fn(&pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple>;
+
 /// Calls the body of a trigger function.
 ///
 /// # Safety
 /// `call` is the call information that Postgres gave to the function.
-pub unsafe fn run(
-    call: pg_sys::FunctionCallInfo,
-    body: fn(&pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple>,
-) -> pg_sys::Datum {
+pub unsafe fn run(call: pg_sys::FunctionCallInfo, body: Body) -> pg_sys::Datum {
     // SAFETY: the caller says that `call` is valid; its context is a TriggerData where it has that tag.
     let data = unsafe {
         let context = (*call).context;

@@ -200,8 +200,8 @@ impl Ancestors {
 
 impl Drop for Ancestors {
     fn drop(&mut self) {
-        // SAFETY: registered in `of`. While an error unwinds, the transaction's resource owner does it instead.
         if !std::thread::panicking() {
+            // SAFETY: registered in `of`. While an error unwinds, the transaction's resource owner does it instead.
             unsafe { pg_sys::UnregisterSnapshot(self.snapshot) }
         }
     }

@@ -11,3 +11,4 @@ mod insights;
 mod notifications;
 mod reading;
 mod scene;
+mod statements;
