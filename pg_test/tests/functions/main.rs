@@ -7,6 +7,7 @@ mod agents;
 mod alerts;
 mod arguments;
 mod campaigns;
+mod expose;
 mod insights;
 mod notifications;
 mod reading;
