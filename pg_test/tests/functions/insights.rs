@@ -348,6 +348,24 @@ fn hard_case_29_scores_outside_0_to_100_are_not_stored() {
 }
 
 #[test]
+fn numbers_that_are_no_scores_are_refused_as_a_threshold() {
+    let mut scene = Scene::new();
+    for threshold in ["NaN", "Infinity", "-Infinity", "-0.1", "100.1", "1e131071"] {
+        let failure = fails_with(
+            scene.admin.query(
+                &format!("SELECT codex.get_priority_signals($1, '{threshold}')"),
+                &[&scene.acme],
+            ),
+            "22023",
+        );
+        assert!(
+            failure.message.starts_with("p_confidence_threshold is "),
+            "{failure}"
+        );
+    }
+}
+
+#[test]
 fn only_a_member_may_be_named_as_the_creator() {
     let mut scene = Scene::new();
     let signal = Signal::fresh(scene.acme, "blog", 60.0).insert(&mut scene.admin);

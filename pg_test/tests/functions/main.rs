@@ -6,6 +6,7 @@ mod achievements;
 mod agents;
 mod alerts;
 mod arguments;
+mod callers;
 mod campaigns;
 mod expose;
 mod insights;
