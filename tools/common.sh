@@ -87,10 +87,8 @@ choose_room() {
                 break
             fi
         done
-        if [ -z "${ROOM_TOLD:-}" ]; then
-            say "The private server goes to ${ROOM%/*} instead of $BUILD: $reason."
-            export ROOM_TOLD=1
-        fi
+        # Said by tools/setup, which comes first.
+        [ -z "${TELL_ROOM:-}" ] || say "The private server goes to ${ROOM%/*} instead of $BUILD: $reason."
         mkdir -p "${ROOM%/*}"
         # Anybody can make a folder of that name in a shared place.
         if [ -L "${ROOM%/*}" ] || [ ! -O "${ROOM%/*}" ]; then

@@ -3,6 +3,7 @@
 
 \echo
 \echo '━━━ Workspaces apart ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━'
+SELECT current_user AS owner \gset
 \connect - :member
 \echo 'The same login, the same query, without a filter; what a request sees depends on who asks:'
 CREATE TEMP TABLE seen (n integer, who text, campaigns bigint, quests bigint, alerts bigint, insights bigint, notifications bigint);
@@ -47,3 +48,14 @@ ROLLBACK;
 \set ON_ERROR_STOP off
 SELECT codex.enter_workspace(:'alpenglow', :'grace');
 \ir lib/refused.sql
+
+\connect - :owner
+\echo
+\echo 'The same, systematically: two throwaway workspaces, every verb on every table, as a member of one against the'
+\echo 'other. Nothing of it stays.'
+SELECT role, count(*) AS tries, count(*) FILTER (WHERE NOT passed) AS "not as expected"
+FROM codex.isolation_selftest()
+GROUP BY role
+ORDER BY role;
+\echo 'And what weakens isolation in this database right now, each with the statement that mends it:'
+SELECT severity, finding, mend FROM codex.isolation_report();
