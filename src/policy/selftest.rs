@@ -313,6 +313,8 @@ struct Column {
     category: String,
     allowed: Option<String>,
     needed: bool,
+    /// Computed by Postgres: nobody can give it a value.
+    generated: bool,
 }
 
 /// A foreign key: the parent, and pairs of own and parent's column.
@@ -489,9 +491,13 @@ impl<'a> RowMaker<'a> {
             .transpose()?
             .flatten()
             .unwrap_or_default();
-        let row: Row = serde_json::from_str(&row).map_err(|error| {
+        let mut row: Row = serde_json::from_str(&row).map_err(|error| {
             CodexError::wrong_state(format!("the new row of {name} cannot be read: {error}"))
         })?;
+        // A copy of the row would be refused for these, and not for its workspace.
+        for column in columns.iter().filter(|column| column.generated) {
+            row.remove(&column.name);
+        }
         self.made
             .entry((table, workspace))
             .or_insert_with(|| row.clone());
@@ -562,7 +568,8 @@ fn columns(client: &SpiClient<'_>, table: pg_sys::Oid) -> Outcome<Vec<Column>> {
                          AND pg_catalog.pg_get_constraintdef(k.oid) LIKE '%= ANY%'
                      LIMIT 1
                  ),
-                 a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''
+                 a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = '',
+                 a.attgenerated <> ''
              FROM pg_catalog.pg_attribute AS a
                  JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
              WHERE a.attrelid = $1
@@ -579,6 +586,7 @@ fn columns(client: &SpiClient<'_>, table: pg_sys::Oid) -> Outcome<Vec<Column>> {
                 category: row.get::<String>(3)?.unwrap_or_default(),
                 allowed: row.get::<String>(4)?,
                 needed: row.get::<bool>(5)?.unwrap_or(false),
+                generated: row.get::<bool>(6)?.unwrap_or(false),
             })
         })
         .collect()
@@ -928,6 +936,7 @@ fn updatable_column(
              WHERE a.attrelid = $1
                  AND a.attnum > 0
                  AND NOT a.attisdropped
+                 AND a.attgenerated = ''
                  AND pg_catalog.has_column_privilege($2, a.attrelid, a.attnum, 'UPDATE')
              ORDER BY a.attnum
              LIMIT 1",
