@@ -151,7 +151,34 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The row as Postgres handed it over.
+    /// Whether the new version has a value in a column.
+    pub fn is_given(&self, column: NonZeroUsize) -> bool {
+        // SAFETY: the tuple belongs to the relation of this descriptor, and the column is one of it.
+        unsafe { pgrx::heap_getattr_raw(self.new, column, self.shape()).is_some() }
+    }
+
+    /// The same row with another value in one column; the datum is of the type of the column.
+    pub fn and_with(self, column: NonZeroUsize, value: pg_sys::Datum) -> Self {
+        let (data, old) = (self.data, self.old);
+        Self {
+            data,
+            new: self.with([(column, value)]),
+            old,
+        }
+    }
+
+    /// The type of a column.
+    pub fn type_of(&self, column: NonZeroUsize) -> pg_sys::Oid {
+        // SAFETY: a descriptor has natts attributes behind its header, and the column is one of them.
+        unsafe {
+            (*self.shape())
+                .attrs
+                .as_slice((*self.shape()).natts as usize)[column.get() - 1]
+                .atttypid
+        }
+    }
+
+    /// The row as it is now.
     pub fn unchanged(self) -> pg_sys::HeapTuple {
         self.new
     }
@@ -207,6 +234,16 @@ fn is_named(column: &pg_sys::FormData_pg_attribute, name: &str) -> bool {
 fn with_time(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     let row = Row::of(data)?;
     let column = row.column("updated_at")?;
+    // Both count microseconds; a column without time zone gets the time in UTC.
+    if !matches!(
+        row.type_of(column),
+        pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID
+    ) {
+        return Err(CodexError::wrong_state(format!(
+            "updated_at of {} is neither timestamptz nor timestamp",
+            row.table()
+        )));
+    }
     // SAFETY: a trigger runs inside a transaction.
     let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
     Ok(row.with([(column, pg_sys::Datum::from(now))]))

@@ -27,3 +27,17 @@ COMMENT ON TABLE codex.roles IS
     'Roles that codex.grant_member_role() and codex.grant_service_role() gave access to.';
 
 SELECT codex.protect_shared('codex.roles');
+
+CREATE TABLE IF NOT EXISTS codex.adopted (
+    relation text NOT NULL,
+    kind text NOT NULL,
+    name text NOT NULL,
+    definition text NOT NULL,
+    adopted_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (relation, kind, name)
+);
+
+COMMENT ON TABLE codex.adopted IS
+    'Tables that were there before the Codex (kind origin, with how they were), and the definitions they keep in their own way; codex.verify() expects these.';
+
+SELECT codex.protect_shared('codex.adopted');

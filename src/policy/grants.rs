@@ -124,6 +124,7 @@ const RULES: &[Rule] = &[
     rule("public.user_notifications", MARK_AS_READ, WORK),
     rule("codex.migrations", NOTHING, NOTHING),
     rule("codex.roles", NOTHING, NOTHING),
+    rule("codex.adopted", NOTHING, NOTHING),
 ];
 
 /// Whether `schema.table` is one of the Codex's own.

@@ -49,7 +49,7 @@ pub const ALL: &[Migration] = &[
         version: 10,
         name: "foundation",
         body: Body::Foundation,
-        tables: &["codex.migrations", "codex.roles"],
+        tables: &["codex.migrations", "codex.roles", "codex.adopted"],
     },
     Migration {
         version: 11,

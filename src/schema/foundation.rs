@@ -266,7 +266,7 @@ fn key_text(table: &str) -> String {
 }
 
 /// Puts the table of users where a text says `:users`; the words `:users` in a comment line stay.
-fn fill_in_users(text: &str, users: &str) -> String {
+pub fn fill_in_users(text: &str, users: &str) -> String {
     let mut filled = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         if line.trim_start().starts_with("--") {

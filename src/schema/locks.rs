@@ -56,10 +56,14 @@ pub fn exclude_other_migrations(client: &mut SpiClient<'_>) -> Outcome<()> {
 /// Takes all the locks, or fails with 55P03 and says who holds them; nothing is held then.
 pub fn take(
     client: &mut SpiClient<'_>,
-    tables: &[pg_sys::Oid],
-    mode: Mode,
+    wanted: &[(pg_sys::Oid, Mode)],
     purpose: &str,
 ) -> Outcome<()> {
+    // Always in the same order, so that two of us never wait for each other.
+    let mut wanted = wanted.to_vec();
+    wanted.sort_by_key(|(table, mode)| (table.to_u32(), std::cmp::Reverse(mode.level())));
+    wanted.dedup_by_key(|(table, _)| *table);
+    let tables: Vec<pg_sys::Oid> = wanted.iter().map(|(table, _)| *table).collect();
     if tables.is_empty() {
         return Ok(());
     }
@@ -86,7 +90,7 @@ pub fn take(
         let one_try = ONE_TRY.min(patience);
         set_lock_timeout(client, &format!("{}ms", one_try.as_millis().max(1)))?;
         let taken = subtransaction(AssertUnwindSafe(|| {
-            for table in tables {
+            for (table, mode) in &wanted {
                 // SAFETY: locks a relation by its OID; an OID that is gone by now locks nothing of value, and
                 // an error (a timeout, a cancel) is raised and caught by the subtransaction.
                 unsafe { pg_sys::LockRelationOid(*table, mode.level()) };
@@ -100,7 +104,7 @@ pub fn take(
             Err(caught) => caught.rethrow(),
         }
         if begun.elapsed() >= patience {
-            return Err(could_not_lock(client, tables, patience, purpose)?);
+            return Err(could_not_lock(client, &tables, patience, purpose)?);
         }
         let rest = patience.saturating_sub(begun.elapsed());
         client.update(

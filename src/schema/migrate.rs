@@ -1,5 +1,6 @@
 //! `codex.migrate()` and `codex.migration_sql()`: bringing a database to a version.
 
+use super::adopt;
 use super::catalogue::{self, Body, Migration};
 use super::database;
 use super::foundation::Foundation;
@@ -124,19 +125,29 @@ fn run(
         if to_do {
             steps.refuse_obstacles(client, &pending)?;
             if !dry_run {
-                locks::take(
-                    client,
-                    &steps.foundation.referenced,
-                    Mode::BlockWriters,
-                    "codex.migrate()",
-                )?;
+                let mut wanted: Vec<(pg_sys::Oid, Mode)> = steps
+                    .foundation
+                    .referenced
+                    .iter()
+                    .map(|table| (*table, Mode::BlockWriters))
+                    .collect();
+                for table in pending.iter().flat_map(|migration| migration.tables) {
+                    let there = database::oid_of(client, table)?;
+                    wanted.extend(there.map(|table| (table, Mode::BlockAll)));
+                }
+                locks::take(client, &wanted, "codex.migrate()")?;
             }
         }
         for migration in &pending {
             lines.push(steps.apply(client, migration)?);
         }
         if !entries.is_empty() {
-            let repaired = repair::repair(client, &entries, &steps.foundation, dry_run)?;
+            let mut repaired = repair::repair(client, &entries, &steps.foundation, dry_run)?;
+            for (relation, constraint) in adopt::validate(client, dry_run)? {
+                if let Some(version) = catalogue::version_of_table(&relation) {
+                    repaired.push((version, format!("validated {constraint} of {relation}")));
+                }
+            }
             for (version, what) in repaired {
                 let verb = if dry_run { "would repair" } else { "repaired" };
                 match lines.iter_mut().find(|line| line.0 == version) {
@@ -209,29 +220,17 @@ impl Steps {
             if !matches!(migration.body, Body::Text { .. }) {
                 continue;
             }
-            for table in migration.tables {
-                match database::kind_of(client, table)? {
-                    None => {}
-                    Some(database::Kind::Table) => in_the_way.push(format!(
-                        "{table} (migration {}) exists already as a table that the Codex did not make: ALTER TABLE {table} RENAME TO …, or move it with SET SCHEMA",
-                        migration.label()
-                    )),
-                    Some(database::Kind::Other(kind)) => in_the_way.push(format!(
-                        "{table} (migration {}) exists already as {kind}: rename it, or move it with SET SCHEMA",
-                        migration.label()
-                    )),
-                }
-            }
+            in_the_way.extend(adopt::obstacles(client, &self.foundation, migration)?);
         }
         if in_the_way.is_empty() {
             return Ok(());
         }
         Err(CodexError::wrong_state(format!(
-            "{} relation(s) stand where codex.migrate() makes its tables",
+            "codex.migrate() cannot build its tables beside what is in this database: {} obstacle(s)",
             in_the_way.len()
         ))
         .with_detail(in_the_way.join("\n"))
-        .with_hint("Nothing was changed. Rename or move what is in the way, then run codex.migrate() again."))
+        .with_hint("Nothing was changed. Mend what the detail lists, then run codex.migrate() again."))
     }
 
     fn apply(&mut self, client: &mut SpiClient<'_>, migration: &Migration) -> Outcome<Line> {
@@ -272,6 +271,9 @@ impl Steps {
                     return Err(legacy::cannot(&plan, &migration.label()));
                 }
                 self.run_plan(client, &plan)?
+            }
+            Body::Text { up, .. } if adopt::is_needed(client, migration)? => {
+                adopt::apply(client, &self.foundation, migration, up, self.dry_run)?
             }
             Body::Text { up, .. } => {
                 if !self.dry_run {

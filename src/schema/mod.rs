@@ -2,6 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `adopt` | tables that were there before the Codex |
 //! | `catalogue` | the migrations, in order |
 //! | `database` | what is in this database: tables, columns, privileges |
 //! | `foundation` | the tables the Codex builds on, made where they are missing |
@@ -18,6 +19,7 @@
 //! `migration_sql()`; either way a row of the ledger says so. `sql/shape.tsv` lists every definition that a
 //! migrated schema has; it is written from a database (`make shape`), and a test says when it is out of date.
 
+mod adopt;
 mod catalogue;
 mod database;
 mod foundation;
@@ -29,4 +31,6 @@ mod repair;
 mod rollback;
 mod shape;
 mod status;
+#[cfg(any(test, feature = "pg_test"))]
+mod tests;
 mod verify;

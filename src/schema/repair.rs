@@ -4,6 +4,7 @@
 //! extension's functions. Those are read from the migration's own text and made again; everything else that
 //! differs is left alone and told by `codex.verify()`.
 
+use super::adopt;
 use super::catalogue::{self, Body};
 use super::database::{self, table_exists, value};
 use super::foundation::{self, Foundation};
@@ -60,7 +61,7 @@ pub fn repair(
 }
 
 /// The statements of a migration's text, without comments.
-fn statements(text: &str) -> Vec<String> {
+pub fn statements(text: &str) -> Vec<String> {
     let without_comments: String = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("--"))
@@ -180,7 +181,7 @@ fn has_policies(client: &SpiClient<'_>, table: &str) -> Outcome<bool> {
 /// The Codex's tables of which a policy is missing or differs, or whose row security is off.
 fn tables_to_protect(client: &SpiClient<'_>) -> Outcome<BTreeSet<String>> {
     let here = shape::of_tables(client)?;
-    Ok(shape::EXPECTED_TABLES
+    Ok(adopt::expected_tables(client)?
         .iter()
         .filter(|expected| matches!(expected.kind.as_str(), "policy" | "table"))
         .filter(|expected| !here.contains(expected))

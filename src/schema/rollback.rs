@@ -1,5 +1,6 @@
 //! `codex.rollback()`: taking migrations back, newest first.
 
+use super::adopt;
 use super::catalogue::{self, Body, Migration};
 use super::database::{self, oid_of, table_exists, value};
 use super::foundation;
@@ -77,13 +78,13 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
             );
             return Ok(Vec::new());
         }
-        let tables = tables_of(client, &going)?;
-        locks::take(
-            client,
-            &lock_set(client, &tables)?,
-            Mode::BlockAll,
-            "codex.rollback()",
-        )?;
+        let adopted = adopt::adopted_tables(client)?;
+        let tables = tables_of(client, &going, &adopted)?;
+        let wanted: Vec<(pg_sys::Oid, Mode)> = lock_set(client, &tables)?
+            .into_iter()
+            .map(|table| (table, Mode::BlockAll))
+            .collect();
+        locks::take(client, &wanted, "codex.rollback()")?;
         let mut losses = Vec::new();
         for table in &tables {
             let rows: i64 = value(
@@ -92,7 +93,7 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
                 &[],
             )?
             .unwrap_or(0);
-            if rows > 0 && table != "codex.migrations" && table != "codex.roles" {
+            if rows > 0 && !BOOKKEEPING.contains(&table.as_str()) {
                 losses.push((table.clone(), rows));
             }
         }
@@ -115,7 +116,7 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
         }
         let mut lines = Vec::new();
         for migration in going {
-            lines.push(take_back(client, migration, &losses)?);
+            lines.push(take_back(client, migration, &losses, &adopted)?);
         }
         notice!(
             "codex.rollback(): this database is at version {}",
@@ -129,13 +130,16 @@ fn take_back(
     client: &mut SpiClient<'_>,
     migration: &Migration,
     losses: &[(String, i64)],
+    adopted: &[(String, String)],
 ) -> Outcome<Line> {
     let detail = match &migration.body {
         Body::Foundation => {
             let made = foundation::made_here(client)?;
             let text = foundation_down_text(client)?;
             database::run(client, &text)?;
-            let mut words = vec!["dropped codex.roles and the ledger codex.migrations".to_string()];
+            let mut words = vec![
+                "dropped the ledger and the other bookkeeping tables of schema codex".to_string(),
+            ];
             if !made.is_empty() {
                 words.push(lost(&made, losses));
             }
@@ -157,16 +161,34 @@ fn take_back(
             }
         }
         Body::Text { down, .. } => {
-            database::run(client, down)?;
-            lost(
-                &migration
-                    .tables
-                    .iter()
-                    .rev()
-                    .map(|table| (*table).to_string())
-                    .collect::<Vec<_>>(),
-                losses,
-            )
+            let (stay, go): (Vec<String>, Vec<String>) = migration
+                .tables
+                .iter()
+                .rev()
+                .map(|table| (*table).to_string())
+                .partition(|table| adopted.iter().any(|(adopted, _)| adopted == table));
+            if stay.is_empty() {
+                database::run(client, down)?;
+            } else {
+                for table in &go {
+                    drop_keys_of_adopted(client, table, adopted)?;
+                    database::run(client, &format!("DROP TABLE {table}"))?;
+                }
+                for table in &stay {
+                    give_back(client, table, adopted)?;
+                }
+            }
+            let mut words = Vec::new();
+            if !go.is_empty() {
+                words.push(lost(&go, losses));
+            }
+            if !stay.is_empty() {
+                words.push(format!(
+                    "{} was there before the Codex and stays, with every row and what it was given",
+                    stay.join(", ")
+                ));
+            }
+            words.join("; ")
         }
     };
     if !matches!(migration.body, Body::Foundation) {
@@ -182,6 +204,71 @@ fn take_back(
         "taken back",
         detail,
     ))
+}
+
+/// The engine's own tables; the ledger goes last.
+const BOOKKEEPING: &[&str] = &["codex.adopted", "codex.roles", "codex.migrations"];
+
+/// Drops the foreign keys by which adopted tables, which stay, refer to one that goes.
+fn drop_keys_of_adopted(
+    client: &mut SpiClient<'_>,
+    table: &str,
+    adopted: &[(String, String)],
+) -> Outcome<()> {
+    let Some(oid) = oid_of(client, table)? else {
+        return Ok(());
+    };
+    let keys = database::query(
+        client,
+        "SELECT n.nspname || '.' || c.relname, pg_catalog.quote_ident(k.conname)
+           FROM pg_catalog.pg_constraint AS k
+           JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
+           JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+          WHERE k.confrelid = $1
+            AND k.contype = 'f'
+          ORDER BY 1, 2",
+        &[oid.into()],
+        |row| {
+            Ok((
+                row.get::<String>(1)?.unwrap_or_default(),
+                row.get::<String>(2)?.unwrap_or_default(),
+            ))
+        },
+    )?;
+    for (referring, key) in keys {
+        if adopted.iter().any(|(adopted, _)| *adopted == referring) {
+            database::run(
+                client,
+                &format!("ALTER TABLE {referring} DROP CONSTRAINT {key}"),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Leaves an adopted table to the app again: where it had no row security before, it has none after.
+fn give_back(client: &mut SpiClient<'_>, table: &str, adopted: &[(String, String)]) -> Outcome<()> {
+    let was_open = adopted
+        .iter()
+        .any(|(name, origin)| name == table && origin.ends_with("row security off"));
+    if was_open {
+        let (_, short) = database::split(table);
+        database::run(
+            client,
+            &format!(
+                "DROP POLICY IF EXISTS {short}_workspace_isolation ON {table};
+                 DROP POLICY IF EXISTS {short}_own_access ON {table};
+                 DROP POLICY IF EXISTS {short}_shared_read ON {table};
+                 ALTER TABLE {table} DISABLE ROW LEVEL SECURITY;"
+            ),
+        )?;
+    }
+    client.update(
+        "DELETE FROM codex.adopted AS a WHERE a.relation = $1",
+        None,
+        &[table.into()],
+    )?;
+    Ok(())
 }
 
 /// What dropping these tables lost, in words.
@@ -205,16 +292,23 @@ pub fn foundation_down_text(client: &SpiClient<'_>) -> Outcome<String> {
     for table in foundation::made_here(client)? {
         text.push_str(&format!("DROP TABLE {table};\n"));
     }
-    text.push_str("DROP TABLE codex.roles;\nDROP TABLE codex.migrations;\n");
+    for table in BOOKKEEPING {
+        text.push_str(&format!("DROP TABLE {table};\n"));
+    }
     Ok(text)
 }
 
 /// The tables that go, those that refer to others first.
-fn tables_of(client: &SpiClient<'_>, going: &[&Migration]) -> Outcome<Vec<String>> {
+fn tables_of(
+    client: &SpiClient<'_>,
+    going: &[&Migration],
+    adopted: &[(String, String)],
+) -> Outcome<Vec<String>> {
     let mut tables = Vec::new();
     for migration in going {
         for table in migration.tables.iter().rev() {
-            if table_exists(client, table)? {
+            let stays = adopted.iter().any(|(adopted, _)| adopted == table);
+            if !stays && table_exists(client, table)? {
                 tables.push((*table).to_string());
             }
         }

@@ -1,5 +1,6 @@
 //! `codex.verify()`: whether this database has the Codex it should have, a labelled row a check.
 
+use super::adopt;
 use super::catalogue::{self, Migration};
 use super::database::{has_unique_key, query, table_exists, value};
 use super::ledger::{self, Entry, LIBRARY_VERSION};
@@ -304,11 +305,12 @@ fn compare(id: String, what: String, expected: String, differences: &[Difference
 /// All checks, in the order in which they are shown.
 pub fn checks(client: &SpiClient<'_>) -> Outcome<Vec<Check>> {
     let tables = shape::of_tables(client)?;
+    let expected = adopt::expected_tables(client)?;
     let functions = shape::of_functions(client)?;
     let mut checks = Vec::new();
-    named(&tables, &functions, &mut checks);
+    named(&expected, &tables, &functions, &mut checks);
     totals(client, &functions, &mut checks)?;
-    definitions(&tables, &mut checks);
+    definitions(&expected, &tables, &mut checks);
     extra_policies(&tables, &mut checks);
     functions_as_released(&functions, &mut checks);
     library(client, &mut checks)?;
@@ -328,7 +330,12 @@ pub fn checks(client: &SpiClient<'_>) -> Outcome<Vec<Check>> {
     Ok(checks)
 }
 
-fn named(tables: &[Definition], functions: &[Definition], checks: &mut Vec<Check>) {
+fn named(
+    all: &[Definition],
+    tables: &[Definition],
+    functions: &[Definition],
+    checks: &mut Vec<Check>,
+) {
     let here = index(tables);
     let functions_here = index(functions);
     for (id, subjects) in NAMED {
@@ -356,7 +363,7 @@ fn named(tables: &[Definition], functions: &[Definition], checks: &mut Vec<Check
             .iter()
             .map(|table| format!("public.{table}"))
             .collect();
-        let expected: Vec<&Definition> = shape::EXPECTED_TABLES
+        let expected: Vec<&Definition> = all
             .iter()
             .filter(|definition| relations.contains(&definition.relation))
             .collect();
@@ -524,12 +531,12 @@ fn totals(
 
 const REINSTALL: &str = "ALTER EXTENSION raptorflow_codex UPDATE; or, where a function was dropped, DROP EXTENSION raptorflow_codex CASCADE; CREATE EXTENSION raptorflow_codex; SELECT * FROM codex.migrate();";
 
-fn definitions(tables: &[Definition], checks: &mut Vec<Check>) {
+fn definitions(all: &[Definition], tables: &[Definition], checks: &mut Vec<Check>) {
     let here = index(tables);
     for migration in catalogue::ALL {
         for table in migration.tables {
             for (kind, _, many) in KINDS {
-                let expected: Vec<&Definition> = shape::EXPECTED_TABLES
+                let expected: Vec<&Definition> = all
                     .iter()
                     .filter(|definition| definition.relation == *table && definition.kind == *kind)
                     .collect();

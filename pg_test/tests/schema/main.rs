@@ -1,5 +1,6 @@
 //! The schema from outside: migrate, verify, rollback, and what the tables are.
 
+mod adoption;
 mod at_once;
 mod columns;
 mod locks;
