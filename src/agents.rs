@@ -87,6 +87,9 @@ Refuses: 22004 NULL workspace, agent, time or success; 22023 bad numbers, an inf
     requires = [record_agent_execution]
 );
 
+/// Where the current version of a row is in its table.
+type Place = pgrx::pg_sys::ItemPointerData;
+
 /// One execution, its values checked.
 struct Execution {
     workspace: pgrx::Uuid,
@@ -169,25 +172,27 @@ impl Hour {
     }
 }
 
-// A row only if the agent is there.
 statement!(
-    AGENT(UUID, UUID, UUID, UUID) = "
-    SELECT a.is_active IS TRUE,
-           $3 IS NULL
-               OR EXISTS (
-                   SELECT
-                   FROM public.campaigns AS c
-                   WHERE c.workspace_id = $1
-                     AND c.id = $3
-               ),
-           (
-               SELECT e.agent_id
-               FROM codex.agent_executions AS e
-               WHERE e.workspace_id = $1
-                 AND e.execution_id = $4
-           )
+    AGENT_IS_ACTIVE(UUID) = "
+    SELECT a.is_active IS TRUE
     FROM public.agent_registry AS a
-    WHERE a.id = $2"
+    WHERE a.id = $1"
+);
+
+statement!(
+    CAMPAIGN(UUID, UUID) = "
+    SELECT c.id
+    FROM public.campaigns AS c
+    WHERE c.workspace_id = $1
+      AND c.id = $2"
+);
+
+statement!(
+    RECORDED_BY(UUID, UUID) = "
+    SELECT e.agent_id
+    FROM codex.agent_executions AS e
+    WHERE e.workspace_id = $1
+      AND e.execution_id = $2"
 );
 
 // Of two sessions with one id, the second waits here until the first has committed or given up.
@@ -200,7 +205,7 @@ statement!(
 
 statement!(
     LOCK_HOUR(UUID, UUID, DATE, INT4) = "
-    SELECT p.id, p.execution_time_sketch
+    SELECT p.id, p.ctid, p.execution_time_sketch
     FROM public.agent_performance AS p
     WHERE p.workspace_id = $1
       AND p.agent_id = $2
@@ -216,8 +221,10 @@ statement!(
     ON CONFLICT (workspace_id, agent_id, measurement_date, measurement_hour) DO NOTHING"
 );
 
+// By its place: the row is locked, so that it stays there, and a long transaction that records many executions
+// need not look through all the versions of the row that it has made.
 statement!(
-    ADD_TO_HOUR(UUID, INT4, NUMERIC, INT8, INT8, NUMERIC, BYTEA, FLOAT8, FLOAT8, FLOAT8) = "
+    ADD_TO_HOUR(TID, INT4, NUMERIC, INT8, INT8, NUMERIC, BYTEA, FLOAT8, FLOAT8, FLOAT8) = "
     UPDATE public.agent_performance AS p
     SET execution_count = coalesce(p.execution_count, 0) + 1,
         success_count = coalesce(p.success_count, 0) + $2,
@@ -245,7 +252,7 @@ statement!(
         p50_execution_time_seconds = $8::numeric,
         p95_execution_time_seconds = $9::numeric,
         p99_execution_time_seconds = $10::numeric
-    WHERE p.id = $1"
+    WHERE p.ctid = $1"
 );
 
 statement!(
@@ -273,6 +280,7 @@ impl Execution {
             if self.is_recorded(client)? {
                 return Ok(());
             }
+            self.check_references(client)?;
             self.naming_what_failed(|| {
                 if !self.remember(client)? {
                     return Ok(());
@@ -283,55 +291,48 @@ impl Execution {
         })
     }
 
-    /// Whether the execution id was used before; checks the agent and the campaign on the way.
+    /// Whether the execution id was used before, for this agent; refuses one that another agent used.
     fn is_recorded(&self, client: &SpiClient<'_>) -> Outcome<bool> {
-        let key = [
-            self.workspace.into(),
-            self.agent.into(),
-            self.campaign.into(),
-            self.id.into(),
-        ];
-        let found = AGENT.with(|s| {
-            s.read_one(client, &key, |row| {
-                Ok((
-                    row.get::<bool>(1)? == Some(true),
-                    row.get::<bool>(2)? == Some(true),
-                    row.get::<pgrx::Uuid>(3)?,
-                ))
-            })
-        })?;
-        let Some((active, campaign_found, recorded_by)) = found else {
-            return Err(unknown_agent(self.agent));
+        let Some(id) = self.id else {
+            return Ok(false);
         };
-        if let Some(agent) = recorded_by {
-            return self.recorded_by(agent);
+        let key = [self.workspace.into(), id.into()];
+        let agent = RECORDED_BY
+            .with(|s| s.read_one(client, &key, |row| row.get::<pgrx::Uuid>(1)))?
+            .flatten();
+        match agent {
+            Some(agent) if agent != self.agent => Err(CodexError::bad_value(format!(
+                "p_execution_id {id} was recorded for agent {agent}, not for {}",
+                self.agent
+            ))
+            .with_hint("Give every execution an id of its own.")),
+            recorded => Ok(recorded.is_some()),
         }
-        if let (Some(campaign), false) = (self.campaign, campaign_found) {
-            return Err(CodexError::unknown_reference(format!(
-                "p_campaign_id is {campaign}, and there is no such campaign in workspace {}",
-                self.workspace
-            )));
+    }
+
+    /// Refuses an agent that is not there or not active, and a campaign that the workspace does not have.
+    fn check_references(&self, client: &SpiClient<'_>) -> Outcome<()> {
+        let active = AGENT_IS_ACTIVE
+            .with(|s| s.read_one(client, &[self.agent.into()], |row| row.get::<bool>(1)))?
+            .ok_or_else(|| unknown_agent(self.agent))?;
+        if let Some(campaign) = self.campaign {
+            let key = [self.workspace.into(), campaign.into()];
+            CAMPAIGN
+                .with(|s| s.read_one(client, &key, |_| Ok(())))?
+                .ok_or_else(|| {
+                    CodexError::unknown_reference(format!(
+                        "p_campaign_id is {campaign}, and there is no such campaign in workspace {}",
+                        self.workspace
+                    ))
+                })?;
         }
-        if !active {
+        if active != Some(true) {
             return Err(
                 CodexError::wrong_state(format!("agent {} is not active", self.agent))
                     .with_hint("Set is_active of its row in agent_registry to let it work again."),
             );
         }
-        Ok(false)
-    }
-
-    /// True, or the refusal of an execution id that belongs to another agent.
-    fn recorded_by(&self, agent: pgrx::Uuid) -> Outcome<bool> {
-        if agent == self.agent {
-            return Ok(true);
-        }
-        Err(CodexError::bad_value(format!(
-            "p_execution_id {} was recorded for agent {agent}, not for {}",
-            self.id.map(|id| id.to_string()).unwrap_or_default(),
-            self.agent
-        ))
-        .with_hint("Give every execution an id of its own."))
+        Ok(())
     }
 
     /// Takes the execution id, if there is one; false when another session took it in the meantime.
@@ -354,12 +355,12 @@ impl Execution {
     }
 
     fn add_to_hour(&self, client: &mut SpiClient<'_>) -> Outcome<()> {
-        let (row, mut sketch) = self.lock_hour(client)?;
+        let (place, mut sketch) = self.lock_hour(client)?;
         sketch
             .add(self.seconds)
             .map_err(|error| CodexError::bad_value(format!("p_execution_time_seconds: {error}")))?;
         let arguments = [
-            row.into(),
+            place.into(),
             i32::from(self.success).into(),
             self.time.clone().into(),
             self.input_tokens.into(),
@@ -375,7 +376,7 @@ impl Execution {
     }
 
     /// The row of the hour, locked until the transaction ends and made where it is missing, and its sketch.
-    fn lock_hour(&self, client: &mut SpiClient<'_>) -> Outcome<(pgrx::Uuid, Sketch)> {
+    fn lock_hour(&self, client: &mut SpiClient<'_>) -> Outcome<(Place, Sketch)> {
         /// The row can vanish between making and locking it only if somebody deletes it just then.
         const TRIES: usize = 10;
         let hour = Hour::of(self.at);
@@ -388,11 +389,14 @@ impl Execution {
         for _ in 0..TRIES {
             let found = LOCK_HOUR.with(|s| {
                 s.write_one(client, &key, |row| {
-                    Ok((row.get::<pgrx::Uuid>(1)?, row.get::<Vec<u8>>(2)?))
+                    let (id, place) = (row.get::<pgrx::Uuid>(1)?, row.get::<Place>(2)?);
+                    Ok(id
+                        .zip(place)
+                        .map(|(id, place)| (id, place, row.get::<Vec<u8>>(3))))
                 })
             })?;
-            if let Some((Some(row), stored)) = found {
-                return Ok((row, sketch_of(stored.as_deref(), row)?));
+            if let Some(Some((id, place, stored))) = found {
+                return Ok((place, sketch_of(stored?.as_deref(), id)?));
             }
             BEGIN_HOUR.with(|s| s.execute(client, &key))?;
         }

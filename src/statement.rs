@@ -188,6 +188,7 @@ pub mod builtin {
     pub const DATE: Oid = Oid::DATEOID;
     pub const TIMESTAMPTZ: Oid = Oid::TIMESTAMPTZOID;
     pub const OID: Oid = Oid::OIDOID;
+    pub const TID: Oid = Oid::TIDOID;
     pub const FLOAT8: Oid = Oid::FLOAT8OID;
     pub const BOOL_ARRAY: Oid = Oid::BOOLARRAYOID;
     pub const FLOAT8_ARRAY: Oid = Oid::FLOAT8ARRAYOID;
