@@ -99,6 +99,9 @@ pub fn current(mode: Mode) -> Read {
     if mode >= Mode::Transaction && !unsafe { settings::is_transaction_local(record) } {
         return Read::Absent;
     }
+    if !settings::claims_count_here() {
+        return Read::Absent;
+    }
     LAST.with_borrow_mut(|(last, read)| {
         if last.as_slice() != text {
             *read = parse(text);

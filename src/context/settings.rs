@@ -37,6 +37,35 @@ pub fn mode() -> Mode {
     MODE.get()
 }
 
+static CLAIMS_FROM: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// Whether the claims of this session count: whether its login role (not the role it has switched to) is one of
+/// `raptorflow_codex.claims_from`, or that is empty.
+pub fn claims_count_here() -> bool {
+    // SAFETY: the setting's variable is NULL or points to a terminated string that stays until it changes.
+    let listed = unsafe {
+        let text = *CLAIMS_FROM.as_ptr();
+        if text.is_null() {
+            return true;
+        }
+        CStr::from_ptr(text).to_bytes()
+    };
+    if listed.is_empty() {
+        return true;
+    }
+    // SAFETY: a catalog cache look-up that gives NULL for a role that is gone, else a terminated string.
+    let login = unsafe {
+        let name = pg_sys::GetUserNameFromId(pg_sys::GetSessionUserId(), true);
+        if name.is_null() {
+            return false;
+        }
+        CStr::from_ptr(name).to_bytes()
+    };
+    listed
+        .split(|byte| *byte == b',')
+        .any(|one| one.trim_ascii() == login)
+}
+
 /// `app.current_workspace_id`
 pub static WORKSPACE: UuidSetting = UuidSetting::new(c"app.current_workspace_id");
 /// `app.current_user_id`
@@ -136,6 +165,20 @@ pub fn define() {
             None,
         );
     }
+    // SAFETY: as above, for a string setting.
+    unsafe {
+        GucRegistry::define_string_guc_with_hooks(
+            c"raptorflow_codex.claims_from",
+            c"The login roles whose request.jwt.claims count, separated by commas; empty (the default) for all.",
+            c"Name the role that the API gateway logs in as, such as authenticator, so that no other session can claim to be somebody. SET can only fill it in, not change it.",
+            &CLAIMS_FROM,
+            GucContext::Userset,
+            GucFlags::default(),
+            Some(check_claims_from),
+            None,
+            None,
+        );
+    }
     WORKSPACE.define(
         c"The workspace whose rows this session sees.",
         c"A uuid, or empty for none. Without one, row-level security shows no rows.",
@@ -225,6 +268,25 @@ unsafe extern "C-unwind" fn check_mode(
     let current = unsafe { *MODE.as_ptr() };
     if source >= pg_sys::GucSource::PGC_S_INTERACTIVE && wanted < current {
         complain(c"SET can only make it stricter (session, transaction, sealed); RESET goes back to what the role, the database or the server is configured with.");
+        return false;
+    }
+    true
+}
+
+/// Check hook of `raptorflow_codex.claims_from`: the session itself may fill it in, and not change it after.
+#[pg_guard]
+unsafe extern "C-unwind" fn check_claims_from(
+    _new_value: *mut *mut c_char,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    // SAFETY: the variable is NULL or points to a terminated string.
+    let filled_in = unsafe {
+        let current = *CLAIMS_FROM.as_ptr();
+        !current.is_null() && *current != 0
+    };
+    if source >= pg_sys::GucSource::PGC_S_INTERACTIVE && filled_in {
+        complain(c"SET can only fill it in where it is empty; RESET goes back to what the role, the database or the server is configured with.");
         return false;
     }
     true
