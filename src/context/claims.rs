@@ -59,6 +59,10 @@ fn parse(text: &[u8]) -> Read {
     if text.is_empty() {
         return Read::Absent;
     }
+    // An array would be read as the fields in their order.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Read::Unusable;
+    }
     match serde_json::from_slice::<Raw>(text) {
         Ok(raw) => Read::Claims(Claims {
             user: raw.sub,

@@ -108,6 +108,13 @@ const ISOLATION: &str = "_workspace_isolation";
 const OWN_ACCESS: &str = "_own_access";
 const SHARED_READ: &str = "_shared_read";
 
+/// The Codex tables of which a row belongs to one user, by the column `user_id`.
+const USER_OWNED: &[&str] = &[
+    "public.user_achievements",
+    "public.user_notifications",
+    "public.user_stats",
+];
+
 /// What the rows of a table belong to.
 struct Columns<'a> {
     workspace: &'a str,

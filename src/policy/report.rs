@@ -99,6 +99,27 @@ WHERE p.polpermissive
     AND p.polname::text NOT LIKE '%\\_workspace\\_isolation'
     AND t.isolated
 ORDER BY t.name, p.polname",
+    // Without the restrictive policy neighbours see each other's rows.
+    "
+SELECT 'critical',
+    t.name,
+    'its rows belong to users, but no restrictive policy keeps the neighbours in a workspace apart',
+    pg_catalog.format(
+        'SELECT codex.protect(%L, user_column => ''user_id''%s);',
+        t.name,
+        CASE WHEN t.relname = 'user_notifications' THEN '' ELSE ', user_writes => false' END
+    )
+FROM tenant AS t
+WHERE t.name IN ('public.user_achievements', 'public.user_notifications', 'public.user_stats')
+    AND t.relrowsecurity
+    AND NOT EXISTS (
+        SELECT
+        FROM pg_catalog.pg_policy AS p
+        WHERE p.polrelid = t.oid
+            AND p.polname::text LIKE '%\\_own\\_access'
+            AND NOT p.polpermissive
+    )
+ORDER BY t.name",
     // The owner of a table is not subject to its policies.
     "
 SELECT CASE WHEN k.role_name IS NULL THEN 'medium' ELSE 'critical' END,
@@ -147,7 +168,15 @@ FROM pg_catalog.pg_roles AS r
     LEFT JOIN codex.roles AS k ON k.role_name = r.rolname
 WHERE NOT r.rolsuper
     AND NOT r.rolbypassrls
-    AND (r.rolcanlogin OR k.role_name IS NOT NULL)
+    AND (
+        k.role_name IS NOT NULL
+        OR r.rolcanlogin
+        AND EXISTS (
+            SELECT
+            FROM guarded AS t
+            WHERE pg_catalog.has_table_privilege(b.oid, t.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')
+        )
+    )
     AND (
         b.rolsuper
         OR b.rolbypassrls

@@ -1,0 +1,252 @@
+//! Two workspaces with rows in every table, and the sessions of the people in them.
+
+use codex_pg_test::postgres::{Client, Transaction};
+use codex_pg_test::{Database, Uuid, member, value, workspace};
+
+/// The tables that hold a workspace's rows.
+pub const WORKSPACE_TABLES: &[&str] = &[
+    "public.positioning",
+    "public.message_architecture",
+    "public.campaigns",
+    "public.campaign_quests",
+    "public.campaign_cohorts",
+    "public.achievements",
+    "public.user_achievements",
+    "public.user_stats",
+    "public.agent_assignments",
+    "public.agent_performance",
+    "codex.agent_executions",
+    "public.intelligence_signals",
+    "public.market_insights",
+    "codex.insight_signals",
+    "public.system_alerts",
+    "public.user_notifications",
+    "public.workspace_members",
+    "public.cohorts",
+    "public.moves",
+];
+
+/// Those of which a row belongs to one user.
+pub const USER_TABLES: &[&str] = &[
+    "public.user_achievements",
+    "public.user_stats",
+    "public.user_notifications",
+];
+
+/// Those that all workspaces share.
+pub const SHARED_TABLES: &[&str] = &["public.agent_registry", "public.agent_capabilities"];
+
+/// Acme (Anna and her neighbour Abe) and Bolt (Bob), each with a row in every table. Anna is a member of Cask,
+/// too, where she has a stats row of her own.
+pub struct Scene {
+    pub db: Database,
+    pub admin: Client,
+    pub acme: Uuid,
+    pub bolt: Uuid,
+    pub cask: Uuid,
+    pub anna: Uuid,
+    pub abe: Uuid,
+    pub bob: Uuid,
+    pub acme_rows: Rows,
+    pub bolt_rows: Rows,
+}
+
+/// Ids of what a workspace has.
+pub struct Rows {
+    pub positioning: Uuid,
+    pub campaign: Uuid,
+    pub quest: Uuid,
+    pub cohort: Uuid,
+    pub achievement: Uuid,
+    pub signal: Uuid,
+    pub insight: Uuid,
+    pub alert: Uuid,
+    pub notification: Uuid,
+    pub agent: Uuid,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let db = Database::migrated();
+        let mut admin = db.admin();
+        for (label, function) in [
+            ("member", "grant_member_role"),
+            ("service", "grant_service_role"),
+        ] {
+            let role = db.role(label);
+            admin
+                .execute(
+                    &format!("SELECT codex.{function}($1::text::regrole)"),
+                    &[&role],
+                )
+                .unwrap();
+        }
+        let agent: Uuid = value(
+            &mut admin,
+            "INSERT INTO public.agent_registry (agent_name, agent_type) VALUES ('Scout', 'researcher') RETURNING id",
+            &[],
+        );
+        admin
+            .execute(
+                "INSERT INTO public.agent_capabilities (agent_id, capability_name, category) VALUES ($1, 'look', 'research')",
+                &[&agent],
+            )
+            .unwrap();
+        let acme = workspace(&mut admin, "Acme");
+        let bolt = workspace(&mut admin, "Bolt");
+        let cask = workspace(&mut admin, "Cask");
+        let anna = member(&mut admin, acme, "anna@acme.example");
+        let abe = member(&mut admin, acme, "abe@acme.example");
+        let bob = member(&mut admin, bolt, "bob@bolt.example");
+        admin
+            .execute(
+                "INSERT INTO public.workspace_members (workspace_id, user_id) VALUES ($1, $2)",
+                &[&cask, &anna],
+            )
+            .unwrap();
+        admin
+            .execute(
+                "INSERT INTO public.user_stats (workspace_id, user_id, total_points) VALUES ($1, $2, 7)",
+                &[&cask, &anna],
+            )
+            .unwrap();
+        let acme_rows = fill(&mut admin, acme, &[anna, abe], agent, "Acme");
+        let bolt_rows = fill(&mut admin, bolt, &[bob], agent, "Bolt");
+        Self {
+            db,
+            admin,
+            acme,
+            bolt,
+            cask,
+            anna,
+            abe,
+            bob,
+            acme_rows,
+            bolt_rows,
+        }
+    }
+
+    /// Anna at work in Acme, as an application would have it: a login role with the privileges of a member.
+    pub fn anna(&self) -> Client {
+        self.session("member", Some(self.acme), Some(self.anna))
+    }
+
+    /// A backend at work in Acme, for nobody in particular.
+    pub fn service(&self) -> Client {
+        self.session("service", Some(self.acme), None)
+    }
+
+    /// A session of a role, with a context for the session.
+    pub fn session(&self, role: &str, workspace: Option<Uuid>, user: Option<Uuid>) -> Client {
+        let mut session = self.db.login(role);
+        set(&mut session, workspace, user);
+        session
+    }
+}
+
+/// Sets the context of a session.
+pub fn set(session: &mut Client, workspace: Option<Uuid>, user: Option<Uuid>) {
+    let text = |id: Option<Uuid>| id.map(|id| id.to_string()).unwrap_or_default();
+    session
+        .batch_execute(&format!(
+            "SET app.current_workspace_id = '{}'; SET app.current_user_id = '{}'",
+            text(workspace),
+            text(user)
+        ))
+        .unwrap();
+}
+
+/// How many rows a session sees in a table.
+pub fn count(session: &mut Client, table: &str) -> i64 {
+    value(session, &format!("SELECT count(*) FROM {table}"), &[])
+}
+
+/// The current workspace of a session.
+pub fn here(session: &mut Client) -> Option<Uuid> {
+    value(session, "SELECT codex.current_workspace_id()", &[])
+}
+
+/// The current workspace inside a transaction.
+pub fn here_in(transaction: &mut Transaction<'_>) -> Option<Uuid> {
+    value(transaction, "SELECT codex.current_workspace_id()", &[])
+}
+
+/// A row for the workspace in every table; in those of users one for each user.
+fn fill(admin: &mut Client, workspace: Uuid, users: &[Uuid], agent: Uuid, word: &str) -> Rows {
+    let mut one = |sql: &str| -> Uuid {
+        let sql = sql
+            .replace(":word", word)
+            .replace(":agent", &format!("'{agent}'"))
+            .replace(":w", &format!("'{workspace}'"));
+        value(admin, &sql, &[])
+    };
+    let positioning = one(
+        "INSERT INTO public.positioning (workspace_id, name, market_segment) VALUES (:w, ':word positioning', 'small') RETURNING id",
+    );
+    let message = one(&format!(
+        "INSERT INTO public.message_architecture (workspace_id, name, primary_message, positioning_id) VALUES (:w, ':word message', 'buy', '{positioning}') RETURNING id"
+    ));
+    let campaign = one(&format!(
+        "INSERT INTO public.campaigns (workspace_id, name, status, positioning_id, message_architecture_id) VALUES (:w, ':word campaign', 'active', '{positioning}', '{message}') RETURNING id"
+    ));
+    let quest = one(&format!(
+        "INSERT INTO public.campaign_quests (workspace_id, campaign_id, name) VALUES (:w, '{campaign}', ':word quest') RETURNING id"
+    ));
+    let cohort = one(
+        "INSERT INTO public.cohorts (workspace_id, name) VALUES (:w, ':word cohort') RETURNING id",
+    );
+    one("INSERT INTO public.moves (workspace_id, name) VALUES (:w, ':word move') RETURNING id");
+    one(&format!(
+        "INSERT INTO public.campaign_cohorts (workspace_id, campaign_id, cohort_id) VALUES (:w, '{campaign}', '{cohort}') RETURNING id"
+    ));
+    let achievement = one(
+        "INSERT INTO public.achievements (workspace_id, name, badge_type, condition_type, points_reward) VALUES (:w, ':word achievement', 'milestone', 'count', 50) RETURNING id",
+    );
+    one(&format!(
+        "INSERT INTO public.agent_assignments (workspace_id, agent_id, assigned_to_campaign_id) VALUES (:w, :agent, '{campaign}') RETURNING id"
+    ));
+    one(
+        "INSERT INTO public.agent_performance (workspace_id, agent_id, measurement_date, measurement_hour) VALUES (:w, :agent, '2026-01-01', 3) RETURNING id",
+    );
+    one(
+        "INSERT INTO codex.agent_executions (workspace_id, execution_id, agent_id, executed_at) VALUES (:w, codex.uuid_v7(), :agent, now()) RETURNING execution_id",
+    );
+    let signal = one(
+        "INSERT INTO public.intelligence_signals (workspace_id, source_type, signal_title, signal_category, confidence_score) VALUES (:w, 'market', ':word signal', 'market_trend', 90) RETURNING id",
+    );
+    let insight = one(
+        "INSERT INTO public.market_insights (workspace_id, insight_title, insight_type, confidence_score) VALUES (:w, ':word insight', 'trend', 90) RETURNING id",
+    );
+    one(&format!(
+        "INSERT INTO codex.insight_signals (workspace_id, insight_id, signal_id, source, confidence_score, age_days, half_life_days, faded_confidence, counted)
+         VALUES (:w, '{insight}', '{signal}', 'a', 90, 0, 30, 90, true) RETURNING signal_id"
+    ));
+    let alert = one(
+        "INSERT INTO public.system_alerts (workspace_id, alert_type, severity_level, title) VALUES (:w, 'error', 'critical', ':word alert') RETURNING id",
+    );
+    let mut notification = None;
+    for user in users {
+        one(&format!(
+            "INSERT INTO public.user_achievements (workspace_id, user_id, achievement_id) VALUES (:w, '{user}', '{achievement}') RETURNING id"
+        ));
+        one(&format!(
+            "INSERT INTO public.user_stats (workspace_id, user_id, total_points) VALUES (:w, '{user}', 100) RETURNING id"
+        ));
+        let sent = one(&format!(
+            "INSERT INTO public.user_notifications (workspace_id, user_id, notification_type, title, message) VALUES (:w, '{user}', 'message', ':word notification', 'hello') RETURNING id"
+        ));
+        notification.get_or_insert(sent);
+    }
+    Rows {
+        positioning,
+        campaign,
+        quest,
+        cohort,
+        achievement,
+        signal,
+        insight,
+        alert,
+        notification: notification.expect("a workspace of the scene has a user"),
+        agent,
+    }
+}
