@@ -276,3 +276,65 @@ pub fn message_of(caught: &pgrx::pg_sys::panic::CaughtError) -> String {
         RustPanic { ereport, .. } => ereport.message().to_string(),
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use crate::error::CodexError;
+    use pgrx::prelude::*;
+
+    statement!(TWICE(INT8) = "SELECT $1 OPERATOR(pg_catalog.*) 2::bigint");
+    statement!(UP_TO(INT8) = "SELECT g.g FROM pg_catalog.generate_series(1::bigint, $1) AS g (g)");
+    statement!(NO_TABLE() = "SELECT 1 FROM public.not_there");
+
+    fn twice(number: i64) -> Option<i64> {
+        Spi::connect(|client| {
+            TWICE.with(|s| s.read_one(client, &[number.into()], |row| row.get::<i64>(1)))
+        })
+        .unwrap()
+        .flatten()
+    }
+
+    #[pg_test]
+    fn a_statement_is_prepared_once() {
+        assert_eq!(twice(21), Some(42));
+        let first = TWICE.with(|s| s.plan.get().map(std::ptr::from_ref));
+        assert_eq!(twice(4), Some(8));
+        assert_eq!(TWICE.with(|s| s.plan.get().map(std::ptr::from_ref)), first);
+        assert!(first.is_some());
+    }
+
+    #[pg_test]
+    fn a_read_takes_no_transaction_id() {
+        assert_eq!(twice(1), Some(2));
+        // SAFETY: reads a global of this backend.
+        let taken = unsafe { pg_sys::GetTopTransactionIdIfAny() };
+        assert_eq!(taken, pg_sys::InvalidTransactionId);
+    }
+
+    #[pg_test]
+    fn a_scan_hands_over_every_row_beyond_its_batch() {
+        let (mut rows, mut sum) = (0, 0);
+        Spi::connect(|client| {
+            UP_TO.with(|s| {
+                s.scan(client, &[2500_i64.into()], |row| {
+                    rows += 1;
+                    sum += row.get::<i64>(1)?.unwrap_or(0);
+                    Ok(())
+                })
+            })
+        })
+        .unwrap();
+        assert_eq!((rows, sum), (2500, 2500 * 2501 / 2));
+    }
+
+    #[pg_test]
+    fn a_missing_table_says_how_it_comes_to_be() {
+        let error: CodexError =
+            Spi::connect(|client| NO_TABLE.with(|s| s.read(client, &[], |_| Ok(())))).unwrap_err();
+        assert_eq!(
+            error.sqlstate(),
+            PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+        );
+    }
+}

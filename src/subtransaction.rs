@@ -139,3 +139,62 @@ fn attempt<T>(
         other => other,
     }
 }
+
+#[cfg(any(test, feature = "pg_test"))]
+#[pgrx::pg_schema]
+mod tests {
+    use super::{rehearse, subtransaction};
+    use crate::error::CodexError;
+    use pgrx::prelude::*;
+
+    fn rows() -> i64 {
+        Spi::get_one("SELECT count(*) FROM pg_temp.notes")
+            .unwrap()
+            .unwrap()
+    }
+
+    fn note() {
+        Spi::run("INSERT INTO pg_temp.notes VALUES (1)").unwrap();
+    }
+
+    #[pg_test]
+    fn only_what_succeeded_stays() {
+        Spi::run("CREATE TEMP TABLE notes (note integer)").unwrap();
+        assert!(subtransaction(|| Ok(note())).is_ok());
+        assert_eq!(rows(), 1);
+
+        let returned = subtransaction::<()>(|| {
+            note();
+            Err(CodexError::wrong_state("no"))
+        });
+        let returned = returned.err().unwrap();
+        assert_eq!(
+            (returned.sqlstate(), returned.message()),
+            (
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "no"
+            )
+        );
+        assert_eq!(rows(), 1);
+
+        let raised = subtransaction(|| {
+            note();
+            Ok(Spi::run("SELECT 1 / 0")?)
+        });
+        assert_eq!(
+            raised.err().unwrap().sqlstate(),
+            PgSqlErrorCode::ERRCODE_DIVISION_BY_ZERO
+        );
+        assert_eq!(rows(), 1);
+
+        assert_eq!(
+            rehearse(|| Ok({
+                note();
+                rows()
+            }))
+            .ok(),
+            Some(2)
+        );
+        assert_eq!(rows(), 1);
+    }
+}
