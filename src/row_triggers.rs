@@ -169,13 +169,9 @@ impl<'a> Row<'a> {
 
     /// The type of a column.
     pub fn type_of(&self, column: NonZeroUsize) -> pg_sys::Oid {
-        // SAFETY: a descriptor has natts attributes behind its header, and the column is one of them.
-        unsafe {
-            (*self.shape())
-                .attrs
-                .as_slice((*self.shape()).natts as usize)[column.get() - 1]
-                .atttypid
-        }
+        // SAFETY: rd_att of an open relation is a valid tuple descriptor, and the column is one of it.
+        let columns = unsafe { columns_of(self.shape()) };
+        columns[column.get() - 1].atttypid
     }
 
     /// The row as it is now.
@@ -211,12 +207,34 @@ impl<'a> Row<'a> {
 /// # Safety
 /// `shape` is a valid tuple descriptor.
 pub unsafe fn find_column(shape: pg_sys::TupleDesc, name: &str) -> Option<NonZeroUsize> {
-    // SAFETY: a descriptor has natts attributes behind its header.
-    let columns = unsafe { (*shape).attrs.as_slice((*shape).natts as usize) };
-    columns
+    // SAFETY: by this function's own contract.
+    unsafe { columns_of(shape) }
         .iter()
         .position(|column| !column.attisdropped && is_named(column, name))
         .and_then(|index| NonZeroUsize::new(index + 1))
+}
+
+/// The columns of a descriptor, dropped ones included.
+///
+/// # Safety
+/// `shape` is a valid tuple descriptor, and lives as long as the slice is used.
+#[cfg(not(feature = "pg18"))]
+unsafe fn columns_of<'a>(shape: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
+    // SAFETY: a descriptor has natts attributes at its end.
+    unsafe { (*shape).attrs.as_slice((*shape).natts as usize) }
+}
+
+/// The columns of a descriptor, dropped ones included.
+///
+/// # Safety
+/// `shape` is a valid tuple descriptor, and lives as long as the slice is used.
+#[cfg(feature = "pg18")]
+unsafe fn columns_of<'a>(shape: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_attribute] {
+    // SAFETY: from version 18 on natts compact attributes come first, and the full ones right behind them.
+    unsafe {
+        let count = (*shape).natts as usize;
+        std::slice::from_raw_parts((*shape).compact_attrs.as_ptr().add(count).cast(), count)
+    }
 }
 
 fn is_named(column: &pg_sys::FormData_pg_attribute, name: &str) -> bool {

@@ -9,7 +9,7 @@
 
 use super::{ISOLATION, OWN_ACCESS, SHARED_READ, USER_OWNED, grants};
 use crate::context::{membership, settings, transaction};
-use crate::error::{CodexError, OrRaise, Outcome};
+use crate::error::{CodexError, Outcome};
 use crate::subtransaction::{Caught, rehearse};
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_identifier, quote_literal};
