@@ -1,7 +1,7 @@
 //! Achievements: unlocking one, and the points, level and rates of a user.
 
 use crate::context;
-use crate::error::{OrRaise, Outcome, required};
+use crate::error::{CodexError, OrRaise, Outcome, required};
 use crate::row_triggers::Row;
 use crate::statement::{Reference, naming_what_is_missing};
 use crate::{statement, trigger_function};
@@ -9,6 +9,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
+use std::collections::HashSet;
 
 /// Points that make one level.
 const POINTS_PER_LEVEL: i32 = 1000;
@@ -88,6 +89,9 @@ fn unlock(
         if !context::is_member(workspace, user)? {
             return refused("User is not a member of the workspace");
         }
+        if !found.has_stats {
+            make_stats(client, workspace, user)?;
+        }
         if !turn_unlocked(client, workspace, user, achievement, &event)? {
             return refused("Achievement already unlocked");
         }
@@ -103,6 +107,7 @@ struct Found {
     badges: Option<Vec<Option<String>>>,
     prerequisite_met: bool,
     unlocked: bool,
+    has_stats: bool,
 }
 
 statement!(
@@ -126,6 +131,12 @@ statement!(
                  AND u.user_id = $2
                  AND u.achievement_id = $3
                  AND NOT u.is_locked
+           ),
+           EXISTS (
+               SELECT
+               FROM public.user_stats AS s
+               WHERE s.workspace_id = $1
+                 AND s.user_id = $2
            )
     FROM public.achievements AS a
     WHERE a.workspace_id = $1
@@ -141,20 +152,51 @@ fn look_up(client: &SpiClient<'_>, key: &[DatumWithOid<'_>; 3]) -> Outcome<Optio
                 badges: row.get(3)?,
                 prerequisite_met: row.get(4)? == Some(true),
                 unlocked: row.get(5)? == Some(true),
+                has_stats: row.get(6)? == Some(true),
             })
         })
     })
 }
 
+statement!(
+    MAKE_STATS(UUID, UUID) = "
+    INSERT INTO public.user_stats (workspace_id, user_id)
+    VALUES ($1, $2)
+    ON CONFLICT (workspace_id, user_id) DO NOTHING"
+);
+
+fn make_stats(client: &mut SpiClient<'_>, workspace: pgrx::Uuid, user: pgrx::Uuid) -> Outcome<()> {
+    let reference = Reference {
+        foreign_key: "user_stats_user_id_fkey",
+        argument: "p_user_id",
+        what: "user",
+        value: Some(user),
+    };
+    naming_what_is_missing(&[reference], || {
+        MAKE_STATS.with(|s| s.execute(client, &[workspace.into(), user.into()]))?;
+        Ok(())
+    })
+}
+
 // The gate: of any number of sessions that come here with one key, the row turns from locked to unlocked
-// in exactly one; the others wait for it and then find nothing to do.
+// in exactly one; the others wait for it and then find nothing to do. The stats row is locked first, always, as it
+// is what all unlocks of a user have in common: transactions that unlock several, each in its order, queue up and
+// do not deadlock.
 statement!(
     TURN_UNLOCKED(UUID, UUID, UUID, TEXT) = "
+    WITH stats AS (
+        SELECT s.id
+        FROM public.user_stats AS s
+        WHERE s.workspace_id = $1
+          AND s.user_id = $2
+        FOR NO KEY UPDATE
+    )
     INSERT INTO public.user_achievements AS u (
         workspace_id, user_id, achievement_id,
         progress_percentage, unlocked_at, unlocked_by_event, is_locked
     )
-    VALUES ($1, $2, $3, 100, now(), $4, false)
+    SELECT $1, $2, $3, 100, now(), $4, false
+    FROM (SELECT count(*) FROM stats) AS locked
     ON CONFLICT (workspace_id, user_id, achievement_id) DO UPDATE
     SET progress_percentage = 100,
         unlocked_at = now(),
@@ -177,39 +219,29 @@ fn turn_unlocked(
         achievement.into(),
         event.into(),
     ];
-    let user = Reference {
-        foreign_key: "user_achievements_user_id_fkey",
-        argument: "p_user_id",
-        what: "user",
-        value: Some(user),
-    };
-    naming_what_is_missing(&[user], || {
-        TURN_UNLOCKED.with(|s| Ok(s.execute(client, &arguments)? == 1))
-    })
+    TURN_UNLOCKED.with(|s| Ok(s.execute(client, &arguments)? == 1))
 }
 
-// One statement when the total stays below 2^31, be the stats row there or not.
-statement!(PAY(UUID, UUID, INT4, TEXT_ARRAY) = "
-    INSERT INTO public.user_stats AS s (
-        workspace_id, user_id, total_points, achievements_unlocked, badges_earned, stats_last_updated
-    )
-    VALUES ($1, $2, $3, 1, $4, now())
-    ON CONFLICT (workspace_id, user_id) DO UPDATE
+statement!(
+    PAY(UUID, UUID, INT4, TEXT_ARRAY) = "
+    UPDATE public.user_stats AS s
     SET total_points = coalesce(s.total_points, 0) + $3,
         achievements_unlocked = least(coalesce(s.achievements_unlocked, 0)::bigint + 1, 2147483647)::integer,
         badges_earned = CASE
             WHEN $4 IS NULL OR $4 <@ s.badges_earned THEN s.badges_earned
             ELSE ARRAY(
                 SELECT b.badge
-                FROM unnest(s.badges_earned || $4) WITH ORDINALITY AS b (badge, position)
+                FROM unnest(ARRAY(SELECT unnest(s.badges_earned)) || $4) WITH ORDINALITY AS b (badge, position)
                 WHERE b.badge IS NOT NULL
                 GROUP BY b.badge
                 ORDER BY min(b.position)
             )
         END,
         stats_last_updated = now()
-    WHERE coalesce(s.total_points, 0) <= 2147483647 - $3
-    RETURNING true");
+    WHERE s.workspace_id = $1
+      AND s.user_id = $2
+      AND coalesce(s.total_points, 0) <= 2147483647 - $3"
+);
 
 // The total is so near to 2^31 that it does not hold the reward: it is filled up.
 statement!(
@@ -217,8 +249,7 @@ statement!(
     SELECT 2147483647 - coalesce(s.total_points, 0)
     FROM public.user_stats AS s
     WHERE s.workspace_id = $1
-      AND s.user_id = $2
-    FOR NO KEY UPDATE"
+      AND s.user_id = $2"
 );
 
 fn pay(
@@ -243,12 +274,17 @@ fn pay(
     }
     let room = ROOM_LEFT
         .with(|s| {
-            s.write_one(client, &[workspace.into(), user.into()], |row| {
+            s.read_one(client, &[workspace.into(), user.into()], |row| {
                 row.get::<i32>(1)
             })
         })?
         .flatten()
-        .unwrap_or(0);
+        .ok_or_else(|| {
+            CodexError::wrong_state(format!(
+                "the row of user {user} in user_stats cannot be written"
+            ))
+            .with_hint("A policy or trigger of this database hides it or keeps it from being made.")
+        })?;
     let points = points.min(room);
     add(client, points)?;
     Ok(points)
@@ -256,12 +292,13 @@ fn pay(
 
 /// The badges without NULLs and repetitions, in their order; None when none is left.
 fn distinct(badges: Option<Vec<Option<String>>>) -> Option<Vec<String>> {
-    let mut kept: Vec<String> = Vec::new();
-    for badge in badges.into_iter().flatten().flatten() {
-        if !kept.contains(&badge) {
-            kept.push(badge);
-        }
-    }
+    let mut seen = HashSet::new();
+    let kept: Vec<String> = badges
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|badge| seen.insert(badge.clone()))
+        .collect();
     (!kept.is_empty()).then_some(kept)
 }
 
@@ -285,7 +322,7 @@ fn with_level(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     let points: i32 = row.new_value(row.column("total_points")?).unwrap_or(0);
     let level = points / POINTS_PER_LEVEL + 1;
     // A level has 1000 points, so a point is a tenth of a percent.
-    let percentage = tenths(points % POINTS_PER_LEVEL);
+    let percentage = row.fit(percentage_column, tenths(points % POINTS_PER_LEVEL));
     if row.new_value::<i32>(level_column) == Some(level)
         && row.new_value::<AnyNumeric>(percentage_column).as_ref() == Some(&percentage)
     {
@@ -311,6 +348,7 @@ fn with_success_rate(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     } else {
         AnyNumeric::from(i64::from(successful) * 100) / AnyNumeric::from(executed)
     };
+    let rate = row.fit(rate_column, rate);
     if row.new_value::<AnyNumeric>(rate_column).as_ref() == Some(&rate) {
         return Ok(row.unchanged());
     }

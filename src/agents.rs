@@ -8,6 +8,7 @@ use codex_sketch::Sketch;
 use pgrx::datum::Date;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
@@ -31,6 +32,9 @@ const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 ///
 /// One active assignment of the agent in the workspace is credited: that of the campaign; if there is none, one
 /// without a campaign; the oldest where there are several.
+///
+/// A transaction that records for several agents locks their hours until it ends: in one order, such as that of the
+/// agents' ids, or two of them may deadlock (40P01, to be tried again).
 ///
 /// Refuses: 22004 a NULL workspace, agent, time or success; 22023 a negative or non-finite number, an infinite
 /// `p_executed_at`, sums that their columns cannot hold, and an execution id that another agent used; 23503 an
@@ -520,7 +524,7 @@ fn agent_performance_summary(
     ),
 > {
     let summaries = summarise(p_workspace_id, p_agent_id, p_from, p_to).or_raise();
-    TableIterator::new(summaries.into_iter().map(Summary::into_row))
+    TableIterator::new(summaries.into_values().map(Summary::into_row))
 }
 
 extension_sql!(
@@ -535,7 +539,6 @@ ALTER FUNCTION agent_performance_summary(uuid, uuid, timestamptz, timestamptz) R
     requires = [agent_performance_summary]
 );
 
-// In the order of agents, so that one sketch at a time is merged.
 statement!(
     HOURS(UUID, UUID, DATE, INT4, DATE, INT4) = "
     SELECT p.agent_id,
@@ -551,8 +554,7 @@ statement!(
       AND ($2 IS NULL OR p.agent_id = $2)
       AND p.measurement_date BETWEEN $3 AND $5
       AND (p.measurement_date, coalesce(p.measurement_hour, 0)) >= ($3, $4)
-      AND (p.measurement_date, coalesce(p.measurement_hour, 0)) < ($5, $6)
-    ORDER BY p.agent_id"
+      AND (p.measurement_date, coalesce(p.measurement_hour, 0)) < ($5, $6)"
 );
 
 fn summarise(
@@ -560,7 +562,7 @@ fn summarise(
     agent: Option<pgrx::Uuid>,
     from: Option<TimestampWithTimeZone>,
     to: Option<TimestampWithTimeZone>,
-) -> Outcome<Vec<Summary>> {
+) -> Outcome<BTreeMap<[u8; 16], Summary>> {
     let workspace = required(workspace, "p_workspace_id")?;
     if from.zip(to).is_some_and(|(from, to)| from > to) {
         return Err(CodexError::bad_value("p_from is after p_to"));
@@ -577,20 +579,18 @@ fn summarise(
         end_date.into(),
         end_hour.into(),
     ];
-    let mut summaries: Vec<Summary> = Vec::new();
+    // Added up here and not sorted by the server: a sketch makes a row wide, and there are few agents.
+    let mut summaries: BTreeMap<[u8; 16], Summary> = BTreeMap::new();
     Spi::connect(|client| {
         HOURS.with(|s| {
             s.scan(client, &arguments, |row| {
                 let Some(agent) = row.get::<pgrx::Uuid>(1)? else {
                     return Ok(());
                 };
-                if summaries.last().is_none_or(|last| last.agent != agent) {
-                    summaries.push(Summary::of(agent));
-                }
-                match summaries.last_mut() {
-                    Some(summary) => summary.add(&row),
-                    None => Ok(()),
-                }
+                let summary = summaries
+                    .entry(*agent.as_bytes())
+                    .or_insert_with(|| Summary::of(agent));
+                summary.add(&row)
             })
         })
     })?;

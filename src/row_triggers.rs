@@ -174,6 +174,26 @@ impl<'a> Row<'a> {
         columns[column.get() - 1].atttypid
     }
 
+    /// The value as a column of type numeric keeps it: rounded, where the column is declared `numeric(p, s)`.
+    pub fn fit(&self, column: NonZeroUsize, value: AnyNumeric) -> AnyNumeric {
+        // SAFETY: a descriptor has natts attributes behind its header, and the column is one of them.
+        let modifier = unsafe {
+            (*self.shape())
+                .attrs
+                .as_slice((*self.shape()).natts as usize)[column.get() - 1]
+                .atttypmod
+        };
+        if modifier < 0 {
+            return value;
+        }
+        // SAFETY: numeric() takes a numeric and a type modifier; it raises 22003 where the value does not fit.
+        let fitted = unsafe {
+            let arguments = [value.clone().into_datum(), modifier.into_datum()];
+            pgrx::direct_function_call(pg_sys::numeric, &arguments)
+        };
+        fitted.unwrap_or(value)
+    }
+
     /// The row as it is now.
     pub fn unchanged(self) -> pg_sys::HeapTuple {
         self.new

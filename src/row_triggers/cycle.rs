@@ -9,7 +9,8 @@
 //! own transaction can refer to it yet.
 //!
 //! The walk reads the table itself, not through SQL: row-level security and privileges of whoever writes must not
-//! hide a part of the circle.
+//! hide a part of the circle. It stays in the workspace of the row: a foreign parent is left to the foreign key,
+//! which says the same of one that is there and one that is not.
 
 use super::Row;
 use crate::error::{CodexError, Outcome};
@@ -40,9 +41,11 @@ fn without_cycle(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     };
     let id_column = row.column("id")?;
     let workspace_column = row.column("workspace_id")?;
-    let (Some(parent), Some(id)) = (
+    // A NULL id or workspace is refused by the table itself.
+    let (Some(parent), Some(id), Some(workspace)) = (
         row.new_value::<pgrx::Uuid>(parent_column),
         row.new_value::<pgrx::Uuid>(id_column),
+        row.new_value::<pgrx::Uuid>(workspace_column),
     ) else {
         return Ok(row.unchanged());
     };
@@ -52,11 +55,14 @@ fn without_cycle(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
         return Ok(row.unchanged());
     }
     if row.is_update() {
-        let workspace: Option<pgrx::Uuid> = row.new_value(workspace_column);
-        lock(row.relation(), workspace.map_or([0; 16], |w| *w.as_bytes()));
+        lock(row.relation(), *workspace.as_bytes());
     }
 
-    let ancestors = Ancestors::of(row.relation(), id_column, parent_column);
+    let ancestors = Ancestors::of(
+        row.relation(),
+        workspace,
+        [id_column, parent_column, workspace_column],
+    );
     let mut path = vec![parent];
     while let Some(above) = ancestors.parent_of(path[path.len() - 1]) {
         if above == id {
@@ -133,15 +139,17 @@ struct Ancestors {
     relation: pg_sys::Relation,
     snapshot: pg_sys::Snapshot,
     index: pg_sys::Oid,
+    workspace: pgrx::Uuid,
     id_column: NonZeroUsize,
     parent_column: NonZeroUsize,
+    workspace_column: NonZeroUsize,
 }
 
 impl Ancestors {
     fn of(
         relation: pg_sys::Relation,
-        id_column: NonZeroUsize,
-        parent_column: NonZeroUsize,
+        workspace: pgrx::Uuid,
+        [id_column, parent_column, workspace_column]: [NonZeroUsize; 3],
     ) -> Self {
         // SAFETY: the relation of a trigger is open. Raising the command counter lets the snapshot see the rows
         // that the running statement has written before this one. The snapshot is registered until Drop; after
@@ -157,12 +165,14 @@ impl Ancestors {
             relation,
             snapshot,
             index,
+            workspace,
             id_column,
             parent_column,
+            workspace_column,
         }
     }
 
-    /// The parent of the row `id`; None when it has none or is not there.
+    /// The parent of the row `id`; None when it has none, is not there, or belongs to another workspace.
     fn parent_of(&self, id: pgrx::Uuid) -> Option<pgrx::Uuid> {
         let mut wanted = *id.as_bytes();
         // SAFETY: the relation is open and the snapshot registered; the key compares a uuid column with 16 bytes
@@ -186,11 +196,15 @@ impl Ancestors {
                 &mut key,
             );
             let tuple = pg_sys::systable_getnext(scan);
-            let parent = if tuple.is_null() {
+            let value = |column| {
+                let datum = pgrx::heap_getattr_raw(tuple, column, (*self.relation).rd_att)?;
+                pgrx::Uuid::from_datum(datum, false)
+            };
+            let parent = if tuple.is_null() || value(self.workspace_column) != Some(self.workspace)
+            {
                 None
             } else {
-                pgrx::heap_getattr_raw(tuple, self.parent_column, (*self.relation).rd_att)
-                    .and_then(|datum| pgrx::Uuid::from_datum(datum, false))
+                value(self.parent_column)
             };
             pg_sys::systable_endscan(scan);
             parent

@@ -146,6 +146,27 @@ fn an_unlock_fills_the_row_and_the_stats() {
         &[&scene.user],
     );
     assert_eq!(badges, ["starter", "runner", "finisher"]);
+    // Whatever shape the array has.
+    scene
+        .admin
+        .batch_execute(
+            "UPDATE public.user_stats SET badges_earned = '{{starter,runner},{finisher,NULL}}'",
+        )
+        .unwrap();
+    let third = scene.achievement(Some(1));
+    scene.set(
+        third,
+        "badge_unlocks = (SELECT array_agg('badge ' || i % 5000) FROM generate_series(0, 9999) AS i)",
+    );
+    assert_eq!(scene.unlock(third), unlocked(1));
+    let badges: Vec<String> = value(
+        &mut scene.admin,
+        "SELECT badges_earned FROM public.user_stats WHERE user_id = $1",
+        &[&scene.user],
+    );
+    assert_eq!(badges.len(), 5003);
+    assert_eq!(badges[..4], ["starter", "runner", "finisher", "badge 0"]);
+    assert_eq!(badges[5002], "badge 4999");
 }
 
 #[test]
@@ -300,6 +321,48 @@ fn hard_case_03_twenty_sessions_unlock_twenty_achievements_of_one_user() {
         }
     });
     assert_eq!(scene.stats(), Some((2100, 3, 10.0, 20)));
+}
+
+#[test]
+fn hard_case_03_transactions_that_unlock_several_in_opposite_order_do_not_deadlock() {
+    let mut scene = Scene::new();
+    let first = scene.achievement(Some(1));
+    scene.unlock(first);
+    let all: Vec<Uuid> = (0..10).map(|_| scene.achievement(Some(10))).collect();
+    let (user, workspace) = (scene.user, scene.workspace);
+    scene.db.parallel(6, |number, client| {
+        let mut order = all.clone();
+        if number % 2 == 1 {
+            order.reverse();
+        }
+        client
+            .execute(
+                "SELECT codex.unlock_achievement($1, achievement, $2) FROM unnest($3::uuid[]) AS achievement",
+                &[&user, &workspace, &order],
+            )
+            .unwrap();
+    });
+    assert_eq!(scene.stats(), Some((101, 1, 10.1, 11)));
+}
+
+#[test]
+fn hard_case_03_transactions_that_unlock_the_first_ones_do_not_deadlock() {
+    for _ in 0..5 {
+        let mut scene = Scene::new();
+        let all: Vec<Uuid> = (0..6).map(|_| scene.achievement(Some(10))).collect();
+        let (user, workspace) = (scene.user, scene.workspace);
+        scene.db.parallel(8, |number, client| {
+            let mut order = all.clone();
+            order.rotate_left(number % 6);
+            client
+                .execute(
+                    "SELECT codex.unlock_achievement($1, achievement, $2) FROM unnest($3::uuid[]) AS achievement",
+                    &[&user, &workspace, &order],
+                )
+                .unwrap();
+        });
+        assert_eq!(scene.stats(), Some((60, 1, 6.0, 6)));
+    }
 }
 
 #[test]
@@ -628,6 +691,33 @@ fn hard_case_13_the_success_rate_follows_the_moves_of_one_row() {
             .batch_execute("UPDATE public.user_stats SET moves_executed = 3, moves_successful = 4"),
         "23514",
     );
+}
+
+#[test]
+fn columns_of_an_older_table_that_round_keep_rounding() {
+    let mut scene = Scene::new();
+    scene
+        .admin
+        .batch_execute(
+            "ALTER TABLE public.user_stats
+                 ALTER COLUMN success_rate_percentage TYPE numeric(5, 2),
+                 ALTER COLUMN experience_percentage TYPE numeric(5, 0)",
+        )
+        .unwrap();
+    scene
+        .admin
+        .execute(
+            "INSERT INTO public.user_stats (workspace_id, user_id, moves_executed, moves_successful, total_points)
+             VALUES ($1, $2, 3, 2, 126)",
+            &[&scene.workspace, &scene.user],
+        )
+        .unwrap();
+    let kept: String = value(
+        &mut scene.admin,
+        "SELECT concat_ws(' ', success_rate_percentage, experience_percentage) FROM public.user_stats",
+        &[],
+    );
+    assert_eq!(kept, "66.67 13");
 }
 
 #[test]

@@ -409,6 +409,33 @@ fn a_quest_is_never_above_itself() {
 }
 
 #[test]
+fn a_parent_of_another_workspace_is_refused_like_one_that_is_not_there() {
+    let mut scene = Scene::new();
+    let campaign = scene.campaign("Spring");
+    let own = scene.quest(campaign);
+    let elsewhere = workspace(&mut scene.admin, "Elsewhere");
+    let theirs: Uuid = value(
+        &mut scene.admin,
+        "INSERT INTO public.campaigns (workspace_id, name) VALUES ($1, 'Theirs') RETURNING id",
+        &[&elsewhere],
+    );
+    let upper = quest(&mut scene.admin, elsewhere, theirs, None).unwrap();
+    let lower = quest(&mut scene.admin, elsewhere, theirs, Some(upper)).unwrap();
+    for parent in [upper, lower, Uuid::new_v4()] {
+        fails_with(scene.admin.execute(SET_PARENT, &[&own, &parent]), "23503");
+        let insert = quest(&mut scene.admin, scene.workspace, campaign, Some(parent));
+        fails_with(insert, "23503");
+    }
+    // Nor does the shape of their tree show to somebody who guesses an id of it.
+    let guess = scene.admin.execute(
+        "INSERT INTO public.campaign_quests (id, workspace_id, campaign_id, name, parent_quest_id)
+         VALUES ($1, $2, $3, 'Guess', $4)",
+        &[&upper, &scene.workspace, &campaign, &lower],
+    );
+    fails_with(guess, "23505");
+}
+
+#[test]
 fn a_thousand_levels_and_no_more() {
     let mut scene = Scene::new();
     let campaign = scene.campaign("Deep");

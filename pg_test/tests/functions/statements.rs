@@ -216,7 +216,7 @@ fn a_changed_path_changes_no_kept_statement() {
     let mut scene = Scene::new();
     let mut session = scene.db.admin();
     for path in [
-        "\"$user\", public",
+        "\"$user\", public; DISCARD PLANS",
         "codex",
         "pg_temp",
         "''",
