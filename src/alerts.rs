@@ -13,8 +13,8 @@
 use crate::argument::{self, Jsonb, LONGEST_KEY};
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
-use crate::statement;
 use crate::statement::{Reference, naming_what_is_missing};
+use crate::{list_statement, statement};
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
@@ -313,11 +313,9 @@ COMMENT ON FUNCTION dismiss_alert(uuid, uuid) IS
     requires = [acknowledge_alert, resolve_alert, dismiss_alert]
 );
 
-// In the order of system_alerts_critical_idx: "critical" sorts before "high" as text too. The text with a limit is
-// a statement of its own, so that a plan made for the whole list is never kept for the top of it.
-macro_rules! critical_alerts {
-    () => {
-        "
+// In the order of system_alerts_critical_idx: "critical" sorts before "high" as text too.
+list_statement!(
+    CRITICAL_ALERTS(UUID; "$2") = "
 SELECT a.id, a.title, a.description, a.alert_type, a.created_at
 FROM public.system_alerts AS a
 WHERE a.workspace_id = $1
@@ -325,11 +323,7 @@ WHERE a.workspace_id = $1
   AND a.severity_level IN ('critical', 'high')
   AND (a.expiry_date IS NULL OR a.expiry_date > now())
 ORDER BY a.severity_level, a.created_at DESC NULLS LAST"
-    };
-}
-
-statement!(ALL_CRITICAL_ALERTS(UUID) = critical_alerts!());
-statement!(TOP_CRITICAL_ALERTS(UUID, INT8) = concat!(critical_alerts!(), "\nLIMIT $2"));
+);
 
 /// The alerts of a workspace that cannot wait: active, not expired, of severity critical or high; critical
 /// before high, newest first.
@@ -358,13 +352,8 @@ fn get_critical_alerts(
         let limit = argument::limit(p_limit)?;
         context::require_workspace(workspace)?;
         Spi::connect(|client| {
-            statement::list(
-                client,
-                &ALL_CRITICAL_ALERTS,
-                &TOP_CRITICAL_ALERTS,
-                vec![workspace.into()],
-                limit,
-                |row| {
+            CRITICAL_ALERTS.with(|list| {
+                list.read(client, vec![workspace.into()], limit, |row| {
                     Ok((
                         row.get(1)?,
                         row.get(2)?,
@@ -372,8 +361,8 @@ fn get_critical_alerts(
                         row.get(4)?,
                         row.get(5)?,
                     ))
-                },
-            )
+                })
+            })
         })
     };
     TableIterator::new(run().or_raise())

@@ -6,8 +6,8 @@
 use crate::argument;
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
-use crate::statement;
 use crate::statement::{Reference, naming_what_is_missing};
+use crate::{list_statement, statement};
 use codex_confidence::{Confidence, Evidence, confidence, half_life_seconds};
 use pgrx::datum::{Array, TimestampWithTimeZone};
 use pgrx::prelude::*;
@@ -327,11 +327,9 @@ fn common_category(signals: &[Signal]) -> &str {
 }
 
 // In the order of market_insights_active_idx. Days are UTC days: the same insight is not active for one session and
-// over for another. The text with a limit is a statement of its own, so that a plan made for the whole list is
-// never kept for the top of it.
-macro_rules! active_insights {
-    () => {
-        "
+// over for another.
+list_statement!(
+    ACTIVE_INSIGHTS(UUID; "$2") = "
 SELECT
     i.id,
     i.insight_title,
@@ -345,11 +343,7 @@ WHERE i.workspace_id = $1
   AND (i.time_relevance_start IS NULL OR i.time_relevance_start <= (now() AT TIME ZONE 'UTC')::date)
   AND (i.time_relevance_end IS NULL OR i.time_relevance_end >= (now() AT TIME ZONE 'UTC')::date)
 ORDER BY i.confidence_score DESC NULLS LAST, i.created_at DESC NULLS LAST"
-    };
-}
-
-statement!(ALL_ACTIVE_INSIGHTS(UUID) = active_insights!());
-statement!(TOP_ACTIVE_INSIGHTS(UUID, INT8) = concat!(active_insights!(), "\nLIMIT $2"));
+);
 
 /// The insights of a workspace that are active today: of status `active`, with today (UTC) inside their window,
 /// first and last day included. The most confident first, those without a confidence last, then the newest.
@@ -380,13 +374,8 @@ fn get_active_insights(
         let limit = argument::limit(p_limit)?;
         context::require_workspace(workspace)?;
         Spi::connect(|client| {
-            statement::list(
-                client,
-                &ALL_ACTIVE_INSIGHTS,
-                &TOP_ACTIVE_INSIGHTS,
-                vec![workspace.into()],
-                limit,
-                |row| {
+            ACTIVE_INSIGHTS.with(|list| {
+                list.read(client, vec![workspace.into()], limit, |row| {
                     Ok((
                         row.get(1)?,
                         row.get(2)?,
@@ -395,17 +384,16 @@ fn get_active_insights(
                         row.get(5)?,
                         row.get(6)?,
                     ))
-                },
-            )
+                })
+            })
         })
     };
     TableIterator::new(run().or_raise())
 }
 
 // In the order of intelligence_signals_new_idx: the product is the one of the index.
-macro_rules! priority_signals {
-    () => {
-        "
+list_statement!(
+    PRIORITY_SIGNALS(UUID, NUMERIC; "$3") = "
 SELECT s.id, s.signal_title, s.signal_category, s.confidence_score, s.relevance_score, s.created_at
 FROM public.intelligence_signals AS s
 WHERE s.workspace_id = $1
@@ -415,11 +403,7 @@ WHERE s.workspace_id = $1
 ORDER BY
     (s.confidence_score * coalesce(s.relevance_score, 50)) DESC NULLS LAST,
     s.created_at DESC NULLS LAST"
-    };
-}
-
-statement!(ALL_PRIORITY_SIGNALS(UUID, NUMERIC) = priority_signals!());
-statement!(TOP_PRIORITY_SIGNALS(UUID, NUMERIC, INT8) = concat!(priority_signals!(), "\nLIMIT $3"));
+);
 
 /// The signals of a workspace that wait for somebody: new, not expired, and with a confidence of at least
 /// `p_confidence_threshold` (0 to 100). Ordered by confidence × relevance, where no relevance counts as 50, then
@@ -453,23 +437,23 @@ fn get_priority_signals(
         let limit = argument::limit(p_limit)?;
         context::require_workspace(workspace)?;
         Spi::connect(|client| {
-            statement::list(
-                client,
-                &ALL_PRIORITY_SIGNALS,
-                &TOP_PRIORITY_SIGNALS,
-                vec![workspace.into(), threshold.into()],
-                limit,
-                |row| {
-                    Ok((
-                        row.get(1)?,
-                        row.get(2)?,
-                        row.get(3)?,
-                        row.get(4)?,
-                        row.get(5)?,
-                        row.get(6)?,
-                    ))
-                },
-            )
+            PRIORITY_SIGNALS.with(|list| {
+                list.read(
+                    client,
+                    vec![workspace.into(), threshold.into()],
+                    limit,
+                    |row| {
+                        Ok((
+                            row.get(1)?,
+                            row.get(2)?,
+                            row.get(3)?,
+                            row.get(4)?,
+                            row.get(5)?,
+                            row.get(6)?,
+                        ))
+                    },
+                )
+            })
         })
     };
     TableIterator::new(run().or_raise())

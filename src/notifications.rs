@@ -6,8 +6,8 @@
 use crate::argument::{self, LONGEST_KEY};
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
-use crate::statement;
 use crate::statement::{Reference, naming_what_is_missing};
+use crate::{list_page, list_statement, statement};
 use pgrx::Uuid;
 use pgrx::datum::{Array, DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
@@ -511,8 +511,7 @@ COMMENT ON FUNCTION mark_all_notifications_read(uuid, timestamptz) IS
     requires = [mark_notification_as_read, mark_all_notifications_read]
 );
 
-// The order is that of user_notifications_unread_idx, whose CASE this is. With a limit it is a statement of its
-// own, so that a plan made for the whole list is never kept for the top of it.
+// The order is that of user_notifications_unread_idx, whose CASE this is.
 macro_rules! unread_notifications {
     ($($condition:literal)?) => {
         concat!(
@@ -531,22 +530,12 @@ ORDER BY
     };
 }
 
-statement!(ALL_UNREAD(UUID) = unread_notifications!());
-statement!(
-    ALL_UNREAD_IN_WORKSPACE(UUID, UUID) = unread_notifications!("\n  AND n.workspace_id = $2")
-);
-statement!(
-    TOP_UNREAD_IN_WORKSPACE(UUID, UUID, INT8) = concat!(
-        unread_notifications!("\n  AND n.workspace_id = $2"),
-        "\nLIMIT $3"
-    )
-);
-
 // The top of all workspaces is among the tops of each: the first part hops from workspace to workspace in the
 // index, the second takes the top of each, and only those are sorted.
-statement!(
-    TOP_UNREAD(UUID, INT8) = concat!(
-        "
+macro_rules! top_of_each_workspace {
+    ($one:expr) => {
+        concat!(
+            "
 WITH RECURSIVE workspace (id) AS (
     (
         SELECT n.workspace_id
@@ -572,15 +561,31 @@ WITH RECURSIVE workspace (id) AS (
 SELECT n.id, n.notification_type, n.title, n.message, n.priority_level, n.created_at
 FROM workspace
 CROSS JOIN LATERAL (",
-        unread_notifications!("\n  AND n.workspace_id = workspace.id"),
-        "
-    LIMIT $2
+            $one,
+            "
+LIMIT $2
 ) AS n
 ORDER BY
     (CASE n.priority_level WHEN 'urgent' THEN 0 WHEN 'high' THEN 1 WHEN 'low' THEN 3 ELSE 2 END),
-    n.created_at DESC NULLS LAST
-LIMIT $2"
-    )
+    n.created_at DESC NULLS LAST"
+        )
+    };
+}
+
+list_statement!(
+    UNREAD(UUID; "$2") = unread_notifications!(),
+    top_of_each_workspace!(concat!(
+        "SELECT *\nFROM (",
+        unread_notifications!("\n  AND n.workspace_id = workspace.id"),
+        "\nLIMIT ",
+        list_page!(sql),
+        ") AS page"
+    )),
+    top_of_each_workspace!(unread_notifications!("\n  AND n.workspace_id = workspace.id"))
+);
+list_statement!(
+    UNREAD_IN_WORKSPACE(UUID, UUID; "$3") =
+        unread_notifications!("\n  AND n.workspace_id = $2")
 );
 
 /// The notifications of a user that are unread and not expired, of the current workspace when there is
@@ -609,25 +614,22 @@ fn get_user_unread_notifications(
     let run = || -> Outcome<_> {
         let user = required(p_user_id, "p_user_id")?;
         let limit = argument::limit(p_limit)?;
-        let (all, top, arguments): (_, _, Vec<DatumWithOid<'_>>) =
-            match context::current_workspace() {
-                Some(workspace) => (
-                    &ALL_UNREAD_IN_WORKSPACE,
-                    &TOP_UNREAD_IN_WORKSPACE,
-                    vec![user.into(), workspace.into()],
-                ),
-                None => (&ALL_UNREAD, &TOP_UNREAD, vec![user.into()]),
-            };
+        let (list, arguments): (_, Vec<DatumWithOid<'_>>) = match context::current_workspace() {
+            Some(workspace) => (&UNREAD_IN_WORKSPACE, vec![user.into(), workspace.into()]),
+            None => (&UNREAD, vec![user.into()]),
+        };
         Spi::connect(|client| {
-            statement::list(client, all, top, arguments, limit, |row| {
-                Ok((
-                    row.get(1)?,
-                    row.get(2)?,
-                    row.get(3)?,
-                    row.get(4)?,
-                    row.get(5)?,
-                    row.get(6)?,
-                ))
+            list.with(|list| {
+                list.read(client, arguments, limit, |row| {
+                    Ok((
+                        row.get(1)?,
+                        row.get(2)?,
+                        row.get(3)?,
+                        row.get(4)?,
+                        row.get(5)?,
+                        row.get(6)?,
+                    ))
+                })
             })
         })
     };

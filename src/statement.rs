@@ -23,7 +23,6 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiResult};
 use std::cell::Cell;
-use std::thread::LocalKey;
 
 /// One statement of this backend; made by [`statement!`](crate::statement!).
 pub struct Statement {
@@ -194,25 +193,86 @@ pub mod builtin {
     pub const FLOAT8_ARRAY: Oid = Oid::FLOAT8ARRAYOID;
 }
 
-/// Runs `all`, or `top` with the limit as its last argument when there is one.
-///
-/// They are two statements of the same text but for the LIMIT: a plan that Postgres keeps for the
-/// whole list is then never used for the first few rows of it.
-pub fn list<T>(
-    client: &SpiClient<'_>,
-    all: &'static LocalKey<Statement>,
-    top: &'static LocalKey<Statement>,
-    mut arguments: Vec<DatumWithOid<'_>>,
-    limit: Option<i64>,
-    take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
-) -> Outcome<Vec<T>> {
-    match limit {
-        None => all.with(|statement| statement.read(client, &arguments, take)),
-        Some(limit) => {
-            arguments.push(limit.into());
-            top.with(|statement| statement.read(client, &arguments, take))
-        }
+/// A query for an ordered list, of which a caller may want all or only the first rows; made by
+/// [`list_statement!`](crate::list_statement!).
+pub struct List {
+    /// The whole list.
+    pub all: Statement,
+    /// At most a page of it.
+    pub page: Statement,
+    /// Any number of rows.
+    pub more: Statement,
+}
+
+impl List {
+    /// Reads the list, or the first `limit` rows of it.
+    pub fn read<T>(
+        &self,
+        client: &SpiClient<'_>,
+        mut arguments: Vec<DatumWithOid<'_>>,
+        limit: Option<i64>,
+        take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
+    ) -> Outcome<Vec<T>> {
+        let statement = match limit {
+            None => return self.all.read(client, &arguments, take),
+            Some(limit) if limit <= crate::list_page!(number) => &self.page,
+            Some(_) => &self.more,
+        };
+        arguments.push(limit.into());
+        statement.read(client, &arguments, take)
     }
+}
+
+/// How many rows a page has, as a number and as SQL.
+#[macro_export]
+macro_rules! list_page {
+    (number) => {
+        100
+    };
+    (sql) => {
+        "100"
+    };
+}
+
+/// Declares a [`List`]: a name, the types of its parameters, the parameter that the limit becomes (one more), and
+/// the text without a LIMIT.
+///
+/// It is three statements. Where the limit is a parameter, the planner takes it for a tenth of all rows, and so
+/// plans anew at every call or, worse, keeps a plan that sorts the table. A page is cut from an inner LIMIT with a
+/// number, which makes the plan that is kept the one that reads the first rows from an index; the outer LIMIT
+/// stops it early. (A subquery with ORDER BY and LIMIT hands its rows on in its order.) Longer lists are planned for
+/// their length.
+#[macro_export]
+macro_rules! list_statement {
+    ($(#[$doc:meta])* $name:ident ($($kind:ident),*; $limit:literal) = $sql:expr) => {
+        $crate::list_statement!(
+            $(#[$doc])*
+            $name ($($kind),*; $limit) = $sql,
+            concat!("SELECT *\nFROM (", $sql, "\nLIMIT ", $crate::list_page!(sql), ") AS page"),
+            $sql
+        );
+    };
+    ($(#[$doc:meta])* $name:ident ($($kind:ident),*; $limit:literal) = $all:expr, $page:expr, $more:expr) => {
+        ::std::thread_local! {
+            $(#[$doc])*
+            static $name: $crate::statement::List = const {
+                $crate::statement::List {
+                    all: $crate::statement::Statement::new(
+                        $all,
+                        &[$($crate::statement::builtin::$kind),*],
+                    ),
+                    page: $crate::statement::Statement::new(
+                        concat!($page, "\nLIMIT ", $limit),
+                        &[$($crate::statement::builtin::$kind,)* $crate::statement::builtin::INT8],
+                    ),
+                    more: $crate::statement::Statement::new(
+                        concat!($more, "\nLIMIT ", $limit),
+                        &[$($crate::statement::builtin::$kind,)* $crate::statement::builtin::INT8],
+                    ),
+                }
+            };
+        }
+    };
 }
 
 /// An argument that a foreign key checks.

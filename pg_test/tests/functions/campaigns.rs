@@ -500,7 +500,7 @@ fn two_sessions_do_not_close_a_circle_together() {
                 let outcome = transaction.execute(SET_PARENT, &[&two, &one]);
                 let outcome = outcome.map_err(|error| sqlstate(&error));
                 let committed = transaction.commit().map_err(|error| sqlstate(&error));
-                outcome.and_then(|_| committed)
+                outcome.and(committed)
             });
             wait.recv().unwrap();
             begin.execute(SET_PARENT, &[&one, &two]).unwrap();
