@@ -189,6 +189,11 @@ impl Foundation {
                 Some(oid) => owns(client, oid)?,
                 None => false,
             };
+            if owned && super::adopt::is_large(client, table)? {
+                obstacles.push(format!(
+                    "{table} is large and needs a unique key; build it first, which holds nobody up: CREATE UNIQUE INDEX CONCURRENTLY ON {table} (workspace_id, id);"
+                ));
+            }
             if !owned {
                 obstacles.push(format!(
                     "{table} needs a unique key and is not yours: its owner runs CREATE UNIQUE INDEX CONCURRENTLY ON {table} (workspace_id, id)"

@@ -1,41 +1,18 @@
-//! Adopting a table that was there before the Codex.
-//!
-//! A table with the name of one of ours is compared with what it should be, by shape: it is given what it lacks
-//! (columns, keys, checks, indexes, triggers, protection) and keeps every row, every other column, and the way in
-//! which the application writes to it. What cannot be had without touching rows is listed, and nothing is changed.
-//!
-//! | the table has | what happens |
-//! |---|---|
-//! | a column too many | it stays |
-//! | a column too few | it is added; where it may not be NULL it is filled: the workspace from the row's parent, a text from the legacy column that meant the same ([`SOURCES`]); a trigger does so for rows that the old application inserts |
-//! | a column of a type that reads the same (`varchar` for `text`, `timestamp` for `timestamptz`, `numeric(p,s)`) | it stays |
-//! | a narrower number (`integer` for `bigint`) | it is widened |
-//! | NOT NULL where a referenced row may be deleted | becomes nullable; otherwise stays |
-//! | NULL allowed where ours is NOT NULL | stays, except for the columns of keys, which are refused where they are NULL |
-//! | another default | stays, except that of `id` |
-//! | a CHECK of our name that says something else | becomes "ours or theirs" |
-//! | a foreign key of our name to one column | becomes the composite one |
-//! | rows that break a check, a key or a reference | refused, with how many |
-//! | one of our indexes' names on other columns | theirs is renamed |
-//! | more than [`LARGE`] rows | refused until the indexes were built CONCURRENTLY; constraints are added NOT VALID, and validated by the next `codex.migrate()`, which holds nobody up |
-//!
-//! What a table keeps in its own way is written to `codex.adopted`, and is from then on what `codex.verify()` expects.
+//! What adopting one table takes: statements to run, in words, and what keeps it from being done.
 
-use super::catalogue::Migration;
-use super::database::{self, query, table_exists, value};
-use super::foundation::Foundation;
-use super::repair;
-use super::shape::{self, Definition};
-use crate::error::{CodexError, Outcome};
+use crate::error::Outcome;
+use crate::schema::database::{self, query, value};
+use crate::schema::foundation::Foundation;
+use crate::schema::shape::{self, Definition};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 /// Above this many rows (as the planner estimates them) nothing is done that reads the whole table under a lock.
-const LARGE: f32 = 100_000.0;
+pub const LARGE: f32 = 100_000.0;
 
 /// Where an older table had the value of a new column that may not be NULL: table, column, the older column,
 /// and what is written where that is empty.
-const SOURCES: &[(&str, &str, &str, &str)] = &[
+pub const SOURCES: &[(&str, &str, &str, &str)] = &[
     (
         "public.positioning",
         "name",
@@ -64,10 +41,13 @@ const SOURCES: &[(&str, &str, &str, &str)] = &[
 
 /// What adopting one table takes.
 #[derive(Default)]
-struct Plan {
-    statements: Vec<String>,
-    words: Vec<String>,
-    obstacles: Vec<String>,
+pub struct Plan {
+    /// To be run in order.
+    pub statements: Vec<String>,
+    /// What they do, in words.
+    pub words: Vec<String>,
+    /// What keeps them from being run.
+    pub obstacles: Vec<String>,
 }
 
 /// How the type of a column that is there fits the one that it should have.
@@ -140,187 +120,16 @@ impl Column {
         }
     }
 }
-
-/// What keeps the existing tables of a migration from being adopted, a line each.
-pub fn obstacles(
-    client: &SpiClient<'_>,
-    foundation: &Foundation,
-    migration: &Migration,
-) -> Outcome<Vec<String>> {
-    let mut obstacles = Vec::new();
-    for table in migration.tables {
-        match database::kind_of(client, table)? {
-            None => {}
-            Some(database::Kind::Other(kind)) => obstacles.push(format!(
-                "{table} (migration {}) exists already as {kind}: rename it, or move it with SET SCHEMA",
-                migration.label()
-            )),
-            Some(database::Kind::Table) => {
-                obstacles.extend(plan(client, foundation, table)?.obstacles);
-            }
-        }
-    }
-    Ok(obstacles)
-}
-
-/// Whether any table of the migration is there already.
-pub fn is_needed(client: &SpiClient<'_>, migration: &Migration) -> Outcome<bool> {
-    for table in migration.tables {
-        if table_exists(client, table)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Applies a migration of whose tables some are there: those are adopted, the others are made. Gives what was done,
-/// in words. With `dry_run` nothing is changed.
-pub fn apply(
-    client: &mut SpiClient<'_>,
-    foundation: &Foundation,
-    migration: &Migration,
-    up: &str,
-    dry_run: bool,
-) -> Outcome<String> {
-    let statements = repair::statements(up);
-    let mut words = Vec::new();
-    for table in migration.tables {
-        let own = statements
-            .iter()
-            .filter(|statement| is_about(statement, table));
-        if !table_exists(client, table)? {
-            if !dry_run {
-                for statement in own {
-                    database::run(client, &foundation.fill_in(statement))?;
-                }
-            }
-            words.push(format!("makes {table}"));
-            continue;
-        }
-        let original = shape::of_tables(client)?
-            .into_iter()
-            .find(|definition| definition.relation == *table && definition.kind == "table");
-        let plan = plan(client, foundation, table)?;
-        words.push(if plan.words.is_empty() {
-            format!("adopts {table} as it is")
-        } else {
-            format!("adopts {table}: {}", plan.words.join(", "))
-        });
-        if dry_run {
-            continue;
-        }
-        for statement in &plan.statements {
-            database::run(client, statement)?;
-        }
-        for statement in own {
-            let first: Vec<&str> = statement.split_whitespace().take(3).collect();
-            match first.as_slice() {
-                ["COMMENT", ..] | ["SELECT", ..] => database::run(client, statement)?,
-                ["CREATE", "TRIGGER", name] => {
-                    database::run(
-                        client,
-                        &format!("DROP TRIGGER IF EXISTS {name} ON {table}; {statement}"),
-                    )?;
-                }
-                _ => {}
-            }
-        }
-        keep_in_mind(client, table, original)?;
-    }
-    Ok(words.join("; "))
-}
-
-/// Whether a statement of a migration's text makes or changes this table.
-fn is_about(statement: &str, table: &str) -> bool {
-    let words: Vec<&str> = statement
-        .split(|c: char| c.is_whitespace() || c == '(' || c == '\'')
-        .filter(|word| !word.is_empty())
-        .take(12)
-        .collect();
-    match words.as_slice() {
-        ["CREATE", "TABLE", name, ..]
-        | ["SELECT", _, name, ..]
-        | ["COMMENT", "ON", "TABLE", name, ..] => *name == table,
-        ["COMMENT", "ON", "COLUMN", name, ..] => name
-            .rsplit_once('.')
-            .is_some_and(|(relation, _)| relation == table),
-        ["CREATE", ..] => {
-            let on = words.iter().position(|word| *word == "ON");
-            on.and_then(|position| words.get(position + 1))
-                .is_some_and(|name| *name == table)
-        }
-        _ => false,
-    }
-}
-
-/// Writes what the table keeps in its own way, and that it was there before.
-fn keep_in_mind(
-    client: &mut SpiClient<'_>,
-    table: &str,
-    original: Option<Definition>,
-) -> Outcome<()> {
-    let here = shape::of_tables(client)?;
-    let mut kept: Vec<(String, String, String)> = vec![(
-        "origin".to_string(),
-        String::new(),
-        original.map_or_else(|| "table".to_string(), |definition| definition.text),
-    )];
-    for expected in shape::EXPECTED_TABLES
-        .iter()
-        .filter(|expected| expected.relation == table)
-    {
-        let actual = here.iter().find(|definition| {
-            definition.relation == expected.relation
-                && definition.kind == expected.kind
-                && definition.name == expected.name
-        });
-        if let Some(actual) = actual
-            && actual.text != expected.text
-            && actual.text != format!("{} NOT VALID", expected.text)
-        {
-            let text = actual
-                .text
-                .strip_suffix(" NOT VALID")
-                .unwrap_or(&actual.text);
-            kept.push((actual.kind.clone(), actual.name.clone(), text.to_string()));
-        }
-    }
-    for (kind, name, definition) in kept {
-        client.update(
-            "INSERT INTO codex.adopted (relation, kind, name, definition)
-             VALUES ($1, $2, $3, $4)
-             ON CONFLICT (relation, kind, name) DO UPDATE
-                SET definition = excluded.definition
-              WHERE adopted.kind <> 'origin'",
-            None,
-            &[table.into(), kind.into(), name.into(), definition.into()],
-        )?;
-    }
-    Ok(())
-}
-
 /// What adopting this table takes here.
-fn plan(client: &SpiClient<'_>, foundation: &Foundation, name: &str) -> Outcome<Plan> {
+pub fn plan(client: &SpiClient<'_>, foundation: &Foundation, name: &str) -> Outcome<Plan> {
     let mut plan = Plan::default();
     let here: Vec<Definition> = shape::of_tables(client)?
         .into_iter()
         .filter(|definition| definition.relation == name)
         .collect();
-    let rows: Option<f32> = value(
-        client,
-        "SELECT c.reltuples
-           FROM pg_catalog.pg_class AS c
-           JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-          WHERE n.nspname = $1::text
-            AND c.relname = $2::text",
-        &[
-            database::split(name).0.into(),
-            database::split(name).1.into(),
-        ],
-    )?;
     let table = Table {
         name,
-        large: rows.unwrap_or(0.0) > LARGE,
+        large: is_large(client, name)?,
         columns: here
             .iter()
             .filter(|definition| definition.kind == "column")
@@ -369,6 +178,21 @@ fn plan(client: &SpiClient<'_>, foundation: &Foundation, name: &str) -> Outcome<
         index(&table, definition, &mut plan);
     }
     Ok(plan)
+}
+
+/// Whether a table has more than [`LARGE`] rows, as the planner estimates them.
+pub fn is_large(client: &SpiClient<'_>, table: &str) -> Outcome<bool> {
+    let (schema, name) = database::split(table);
+    let rows: Option<f32> = value(
+        client,
+        "SELECT c.reltuples
+           FROM pg_catalog.pg_class AS c
+           JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+          WHERE n.nspname = $1::text
+            AND c.relname = $2::text",
+        &[schema.into(), name.into()],
+    )?;
+    Ok(rows.unwrap_or(0.0) > LARGE)
 }
 
 impl Table<'_> {
@@ -938,180 +762,3 @@ fn index(table: &Table<'_>, definition: &Definition, plan: &mut Plan) {
         plan.statements.push(definition.text.clone());
     }
 }
-
-/// The tables of the Codex that were there before it, with how they were then.
-pub fn adopted_tables(client: &SpiClient<'_>) -> Outcome<Vec<(String, String)>> {
-    if !table_exists(client, "codex.adopted")? {
-        return Ok(Vec::new());
-    }
-    query(
-        client,
-        "SELECT a.relation, a.definition
-           FROM codex.adopted AS a
-          WHERE a.kind = 'origin'
-          ORDER BY a.relation",
-        &[],
-        |row| {
-            Ok((
-                row.get(1)?.unwrap_or_default(),
-                row.get(2)?.unwrap_or_default(),
-            ))
-        },
-    )
-}
-
-/// What this database is expected to have: the shape of a fresh one, with what adopted tables keep in their own way.
-pub fn expected_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
-    let mut expected = shape::EXPECTED_TABLES.clone();
-    let readable = match database::oid_of(client, "codex.adopted")? {
-        Some(oid) => database::has_table_privilege(client, oid, "SELECT")?,
-        None => false,
-    };
-    if !readable {
-        return Ok(expected);
-    }
-    let kept = query(
-        client,
-        "SELECT a.relation, a.kind, a.name, a.definition
-           FROM codex.adopted AS a
-          WHERE a.kind <> 'origin'",
-        &[],
-        |row| {
-            Ok(Definition {
-                relation: row.get(1)?.unwrap_or_default(),
-                kind: row.get(2)?.unwrap_or_default(),
-                name: row.get(3)?.unwrap_or_default(),
-                text: row.get(4)?.unwrap_or_default(),
-            })
-        },
-    )?;
-    for kept in kept {
-        if let Some(definition) = expected.iter_mut().find(|definition| {
-            definition.relation == kept.relation
-                && definition.kind == kept.kind
-                && definition.name == kept.name
-        }) {
-            definition.text = kept.text;
-        }
-    }
-    Ok(expected)
-}
-
-/// Validates the constraints that were added NOT VALID to large tables; reads them without holding anybody up.
-pub fn validate(client: &mut SpiClient<'_>, dry_run: bool) -> Outcome<Vec<(String, String)>> {
-    let waiting = query(
-        client,
-        "SELECT n.nspname || '.' || c.relname, k.conname::text
-           FROM pg_catalog.pg_constraint AS k
-           JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid
-           JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-          WHERE NOT k.convalidated
-            AND k.contype IN ('c', 'f')
-            AND n.nspname IN ('public', 'codex')
-          ORDER BY 1, 2",
-        &[],
-        |row| {
-            Ok((
-                row.get::<String>(1)?.unwrap_or_default(),
-                row.get::<String>(2)?.unwrap_or_default(),
-            ))
-        },
-    )?;
-    let mut validated = Vec::new();
-    for (relation, name) in waiting {
-        let ours = shape::EXPECTED_TABLES.iter().any(|definition| {
-            definition.kind == "constraint"
-                && definition.relation == relation
-                && definition.name == name
-        });
-        if ours {
-            if !dry_run {
-                database::run(
-                    client,
-                    &format!("ALTER TABLE {relation} VALIDATE CONSTRAINT {name}"),
-                )?;
-            }
-            validated.push((relation, name));
-        }
-    }
-    Ok(validated)
-}
-
-/// Refuses nothing, completes everything: sets `workspace_id` from the row's parent, and a text from the legacy
-/// column that meant the same, where the statement did not give them. Its arguments come in threes: the column, the
-/// column to look at, and the parent table or the text to fall back on.
-fn complete(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
-    use crate::row_triggers::Row;
-    // SAFETY: Postgres hands over a valid trigger with tgnargs NUL-terminated arguments.
-    let arguments: Vec<String> = unsafe {
-        let trigger = &*data.tg_trigger;
-        (0..usize::try_from(trigger.tgnargs).unwrap_or(0))
-            .map(|position| {
-                std::ffi::CStr::from_ptr(*trigger.tgargs.add(position))
-                    .to_string_lossy()
-                    .into_owned()
-            })
-            .collect()
-    };
-    let mut row = Row::of(data)?;
-    for triple in arguments.chunks_exact(3) {
-        let column = row.column(&triple[0])?;
-        if row.is_given(column) {
-            continue;
-        }
-        let datum = if triple[0] == "workspace_id" {
-            let from = row.column(&triple[1])?;
-            match row.new_value::<pgrx::Uuid>(from) {
-                Some(parent) => workspace_of(&triple[2], parent)?.and_then(IntoDatum::into_datum),
-                None => None,
-            }
-        } else {
-            let older = row
-                .find_column(&triple[1])
-                .and_then(|older| row.new_value::<String>(older));
-            let text = older
-                .filter(|text| !text.trim().is_empty())
-                .unwrap_or_else(|| triple[2].clone());
-            text.into_datum()
-        };
-        if let Some(datum) = datum {
-            row = row.and_with(column, datum);
-        }
-    }
-    Ok(row.unchanged())
-}
-
-/// The workspace of a row of `parent`, a name that a migration wrote into the trigger.
-fn workspace_of(parent: &str, id: pgrx::Uuid) -> Outcome<Option<pgrx::Uuid>> {
-    if !shape::EXPECTED_TABLES
-        .iter()
-        .any(|definition| definition.relation == parent)
-        && parent != "public.cohorts"
-    {
-        return Err(CodexError::wrong_state(format!(
-            "{parent} is no table that tells a workspace"
-        )));
-    }
-    Spi::connect(|client| {
-        value(
-            client,
-            &format!("SELECT p.workspace_id FROM {parent} AS p WHERE p.id = $1"),
-            &[id.into()],
-        )
-    })
-}
-
-crate::trigger_function!(complete_adopted_row, complete);
-
-extension_sql!(
-    r#"
-CREATE FUNCTION complete_adopted_row() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'complete_adopted_row_trigger';
-
-COMMENT ON FUNCTION complete_adopted_row() IS
-'Trigger BEFORE INSERT on tables that were there before the Codex: completes a row that an older application inserts without workspace_id (taken from the row''s parent) or without a text that has a new name.';
-"#,
-    name = "trigger_complete_adopted_row"
-);
