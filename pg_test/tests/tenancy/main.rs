@@ -12,6 +12,7 @@
 //! | `privileges` | role × object × privilege, against a committed file |
 //! | `differential` | random data and queries: a member sees what a superuser sees with the filter written out |
 //! | `linter` | the rules of the linter that Supabase runs on its users' databases |
+//! | `page` | the page docs/security.md says what is so |
 //! | `plans` | once a statement, by index, in parallel, without a transaction id |
 
 mod catalog;
@@ -21,6 +22,7 @@ mod differential;
 mod linter;
 mod membership;
 mod operations;
+mod page;
 mod plans;
 mod privileges;
 mod references;
