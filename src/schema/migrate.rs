@@ -174,6 +174,7 @@ fn run(
             notice!("codex.migrate(): nothing to do, this database is at version {reached}");
         } else {
             settle_grants(client)?;
+            tell_of_older_functions(client)?;
             notice!(
                 "codex.migrate(): this database is at version {}",
                 ledger::version(&ledger::read(client)?)
@@ -191,6 +192,35 @@ fn settle_grants(client: &mut SpiClient<'_>) -> Outcome<()> {
     }
     for told in crate::policy::grants::reapply_grants(client)? {
         notice!("codex.migrate(): {told}");
+    }
+    Ok(())
+}
+
+/// The product's PL/pgSQL functions of another age stay where they are, and go on being called, until somebody
+/// replaces them; says so.
+fn tell_of_older_functions(client: &SpiClient<'_>) -> Outcome<()> {
+    let older = database::query(
+        client,
+        "SELECT DISTINCT p.proname::text
+           FROM pg_catalog.pg_proc AS p
+           JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
+          WHERE p.pronamespace = 'public'::regnamespace
+            AND l.lanname = 'plpgsql'
+            AND p.prorettype <> 'trigger'::regtype
+            AND EXISTS (
+                    SELECT
+                      FROM pg_catalog.pg_proc AS c
+                     WHERE c.pronamespace = 'codex'::regnamespace
+                       AND c.proname = p.proname)
+          ORDER BY 1",
+        &[],
+        |row| Ok(row.get::<String>(1)?.unwrap_or_default()),
+    )?;
+    if !older.is_empty() {
+        notice!(
+            "codex.migrate(): older functions in public are still called by unqualified names: {}; SELECT * FROM codex.expose('public') replaces them",
+            older.join(", ")
+        );
     }
     Ok(())
 }

@@ -334,7 +334,13 @@ fn hand_run_migrations_are_adopted() {
         &[],
     );
 
-    outcomes(&mut admin, "codex.migrate()");
+    let (mut talkative, notices) = db.admin_with_notices();
+    outcomes(&mut talkative, "codex.migrate()");
+    let said = notices.take().join("\n");
+    assert!(
+        said.contains("unlock_achievement; SELECT * FROM codex.expose('public') replaces them"),
+        "{said}"
+    );
     verified(&mut admin);
     assert_eq!(counts(&mut admin), before);
     assert_eq!(
@@ -345,6 +351,19 @@ fn hand_run_migrations_are_adopted() {
         ),
         points
     );
+    admin
+        .execute("SELECT codex.expose('public')", &[])
+        .expect("replaces the older function");
+    let answer: String = value(
+        &mut admin,
+        "SELECT message
+           FROM public.unlock_achievement(
+                    p_user_id => md5('user1')::uuid,
+                    p_achievement_id => gen_random_uuid(),
+                    p_workspace_id => md5('workspace1')::uuid)",
+        &[],
+    );
+    assert_eq!(answer, "Achievement not found", "the older one always paid");
     // No context: no rows, and no error as the hand-written policies raised.
     let role = db.role("app");
     admin
