@@ -326,7 +326,11 @@ impl Existing {
 /// Types that a caller may use for each other without a cast fall into one kind.
 fn kind_of_type(oid: pg_sys::Oid) -> pg_sys::Oid {
     match oid {
-        pg_sys::INT4OID | pg_sys::INT8OID | pg_sys::FLOAT8OID => pg_sys::NUMERICOID,
+        pg_sys::INT2OID
+        | pg_sys::INT4OID
+        | pg_sys::INT8OID
+        | pg_sys::FLOAT4OID
+        | pg_sys::FLOAT8OID => pg_sys::NUMERICOID,
         pg_sys::VARCHAROID => pg_sys::TEXTOID,
         other => other,
     }

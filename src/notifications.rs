@@ -456,7 +456,7 @@ WHERE n.id IN (
     FROM public.user_notifications AS unread
     WHERE unread.user_id = $1
       AND NOT unread.is_read
-      AND unread.created_at <= $2",
+      AND coalesce(unread.created_at, '-infinity') <= $2",
             $($of_workspace,)?
             "
     ORDER BY unread.id

@@ -4,6 +4,7 @@ use crate::scene::{Scene, campaign, rows, touches_at_most};
 use codex_pg_test::postgres::{Client, Error};
 use codex_pg_test::{Uuid, fails_with, member, value};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// `codex.create_system_alert()` with the arguments that have no default.
 fn raise(client: &mut Client, workspace: Uuid, severity: &str) -> Uuid {
@@ -372,6 +373,26 @@ fn a_dedup_key_holds_while_the_alert_is_open_and_inside_its_workspace() {
     let second = raise_with_key(admin, scene.acme, "low", "spend").unwrap();
     assert_ne!(second, first);
     assert_eq!(rows(admin, "public.system_alerts"), 3);
+}
+
+#[test]
+fn an_alert_that_is_being_resolved_is_waited_for_and_then_another_is_raised() {
+    let mut scene = Scene::new();
+    let first = raise_with_key(&mut scene.admin, scene.acme, "high", "spend").unwrap();
+    let mut other = scene.db.admin();
+    let mut resolving = scene.admin.transaction().unwrap();
+    resolving
+        .execute("SELECT codex.resolve_alert($1, $2)", &[&first, &scene.anna])
+        .unwrap();
+    let raising =
+        std::thread::spawn(move || raise_with_key(&mut other, scene.acme, "low", "spend"));
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!raising.is_finished(), "raising did not wait for the lock");
+    resolving.commit().unwrap();
+    let second = raising.join().unwrap().unwrap();
+    assert_ne!(second, first);
+    assert_eq!(state(&mut scene.admin, first).0, "resolved");
+    assert_eq!(state(&mut scene.admin, second).0, "active");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::scene::{Scene, campaign, rows, touches_at_most};
 use codex_pg_test::postgres::{Client, Error};
 use codex_pg_test::{Uuid, fails_with, member, value};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 fn send(client: &mut Client, workspace: Uuid, user: Uuid) -> Result<Uuid, Error> {
     client
@@ -232,6 +233,30 @@ fn the_same_key_sends_once_from_any_number_of_sessions() {
         .flatten()
         .collect();
     assert_eq!(ids.len(), 1);
+    assert_eq!(rows(&mut scene.admin, "public.user_notifications"), 1);
+}
+
+#[test]
+fn a_key_that_was_rolled_back_is_free_again() {
+    let mut scene = Scene::new();
+    let mut other = scene.db.admin();
+    let mut first = scene.admin.transaction().unwrap();
+    let rolled_back: Uuid = value(
+        &mut first,
+        "SELECT codex.send_user_notification($1, $2, 'message', 'Hello', 'Welcome', p_idempotency_key => 'welcome')",
+        &[&scene.acme, &scene.anna],
+    );
+    let waiting = std::thread::spawn(move || {
+        send_once(&mut other, scene.acme, scene.anna, "Another", "welcome")
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(
+        !waiting.is_finished(),
+        "the second did not wait for the first"
+    );
+    first.rollback().unwrap();
+    let sent = waiting.join().unwrap().unwrap();
+    assert_ne!(sent, rolled_back);
     assert_eq!(rows(&mut scene.admin, "public.user_notifications"), 1);
 }
 
