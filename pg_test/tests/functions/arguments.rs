@@ -474,3 +474,156 @@ fn a_value_out_of_its_list_is_22023_and_the_hint_lists_the_allowed_ones() {
         assert_eq!(failure.hint, format!("Allowed values: {allowed}."));
     }
 }
+
+/// Everything that a workspace has in any table, as one text.
+fn belongings(admin: &mut Client, workspace: Uuid) -> String {
+    let tables: Vec<String> = admin
+        .query(
+            "SELECT a.attrelid::regclass::text
+             FROM pg_catalog.pg_attribute AS a
+             JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid
+             WHERE a.attname = 'workspace_id' AND c.relkind = 'r'
+               AND c.relnamespace IN ('public'::regnamespace, 'codex'::regnamespace)
+             ORDER BY 1",
+            &[],
+        )
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert!(tables.len() > 16, "{tables:?}");
+    tables
+        .iter()
+        .map(|table| {
+            let rows: Option<String> = value(
+                admin,
+                &format!("SELECT string_agg(t::text, E'\\n' ORDER BY t::text) FROM {table} AS t WHERE workspace_id = $1"),
+                &[&workspace],
+            );
+            format!("{table}\n{}\n", rows.unwrap_or_default())
+        })
+        .collect()
+}
+
+#[test]
+fn an_id_of_another_workspace_in_any_argument_reads_nothing_and_changes_nothing_there() {
+    let mut scene = Scene::new();
+    let good = Good::new(&mut scene);
+    let functions = functions(&mut scene.admin);
+    let admin = &mut scene.admin;
+    let (bolt, bob) = (scene.bolt, scene.bob);
+    let campaign = campaign(admin, bolt);
+    let signal = Signal::fresh(bolt, "secret of Bolt", 90.0).insert(admin);
+    admin
+        .execute(
+            "UPDATE public.intelligence_signals SET signal_title = 'secret of Bolt' WHERE id = $1",
+            &[&signal],
+        )
+        .unwrap();
+    let insight: Uuid = {
+        let used = Signal::fresh(bolt, "blog", 90.0).insert(admin);
+        value(
+            admin,
+            "SELECT codex.create_insight_from_signals($1, ARRAY[$2::uuid], 'secret of Bolt', 'trend', '{}', NULL)",
+            &[&bolt, &used],
+        )
+    };
+    let alert: Uuid = value(
+        admin,
+        "SELECT codex.create_system_alert($1, 'error', 'critical', 'secret of Bolt', 'D', p_dedup_key => 'key')",
+        &[&bolt],
+    );
+    let notification: Uuid = value(
+        admin,
+        "SELECT codex.send_user_notification($1, $2, 'alert', 'secret of Bolt', 'M', p_idempotency_key => 'key')",
+        &[&bolt, &bob],
+    );
+    let achievement: Uuid = value(
+        admin,
+        "INSERT INTO public.achievements (workspace_id, name, badge_type, condition_type)
+         VALUES ($1, 'secret of Bolt', 'milestone', 'count') RETURNING id",
+        &[&bolt],
+    );
+    let agent: Uuid = value(admin, "SELECT id FROM public.agent_registry", &[]);
+    admin
+        .execute(
+            "SELECT codex.record_agent_execution($1, $2, 1.5, 10, 10, 0.1, true, p_execution_id => $1)",
+            &[&bolt, &agent],
+        )
+        .unwrap();
+    let foreign = [
+        bolt,
+        bob,
+        campaign,
+        signal,
+        insight,
+        alert,
+        notification,
+        achievement,
+    ];
+    let before = belongings(admin, bolt);
+    assert!(before.matches("secret of Bolt").count() >= 5, "{before}");
+
+    let mut answered = 0;
+    for kind in ["member", "service"] {
+        let role = scene.db.role(kind);
+        scene
+            .admin
+            .batch_execute(&format!("SELECT codex.grant_{kind}_role('{role}')"))
+            .unwrap();
+        let mut client = scene.db.login(&role);
+        for context in [
+            String::new(),
+            format!("SET LOCAL app.current_workspace_id = '{}'", scene.acme),
+            format!(
+                "SELECT codex.enter_workspace('{}', '{}')",
+                scene.acme, scene.anna
+            ),
+        ] {
+            for function in PRODUCT {
+                let arguments = &functions[*function];
+                for (position, argument) in arguments.iter().enumerate() {
+                    let literals: Vec<String> = match argument.kind.as_str() {
+                        "uuid" => foreign.map(|id| format!("'{id}'")).into(),
+                        "uuid[]" => foreign.map(|id| format!("ARRAY['{id}']::uuid[]")).into(),
+                        "text" if argument.name.ends_with("_key") => vec!["'key'".into()],
+                        _ => continue,
+                    };
+                    for literal in literals {
+                        let sql = call(&good, function, arguments, Some((position, &literal)));
+                        let mut transaction = client.transaction().unwrap();
+                        transaction.batch_execute(&context).unwrap();
+                        let text = format!(
+                            "SELECT coalesce(string_agg(t::text, ' '), '') FROM ({sql}) AS t"
+                        );
+                        match transaction.query_one(&text, &[]) {
+                            Ok(row) => {
+                                let text: String = row.get(0);
+                                assert!(
+                                    !text.contains("secret"),
+                                    "{kind}, {context}: {sql}\n{text}"
+                                );
+                                transaction.commit().unwrap();
+                                answered += 1;
+                            }
+                            Err(error) => {
+                                let failure = Failure::from(&error);
+                                assert!(
+                                    SQLSTATES.contains(&failure.sqlstate.as_str())
+                                        && !failure.message.contains("secret")
+                                        && !failure.detail.contains("secret"),
+                                    "{kind}, {context}: {failure:?}\n  {sql}"
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(
+        answered > 20,
+        "only {answered} calls were answered: the good arguments are not good any more"
+    );
+    assert_eq!(belongings(&mut scene.admin, bolt), before);
+}
