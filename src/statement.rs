@@ -19,6 +19,7 @@
 //!   rows, and for a read that must see what another session committed a moment ago.
 
 use crate::error::{CodexError, Outcome};
+use pgrx::PgMemoryContexts;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiResult};
@@ -83,7 +84,8 @@ impl Statement {
     }
 
     /// Runs the statement without writing, a thousand rows at a time, and hands each row to `each`: for results
-    /// that may be too large to hold. `each` must not run another statement.
+    /// that may be too large to hold. `each` must not run another statement, and must not keep what refers to
+    /// memory of Postgres (`&str`, `&[u8]`): that is freed after every thousand rows.
     pub fn scan(
         &self,
         client: &SpiClient<'_>,
@@ -98,9 +100,16 @@ impl Statement {
             if rows.is_empty() {
                 return Ok(());
             }
-            for row in rows {
-                each(row)?;
+            // A value of a row is copied to the parent of the current memory context: that is `values` here.
+            let mut values = PgMemoryContexts::new("values of a batch of rows");
+            // SAFETY: `each` keeps nothing that lives in these contexts, as it says above; they are deleted, the
+            // inner one first, with nothing of theirs in use.
+            unsafe {
+                let mut scratch =
+                    values.switch_to(|_| PgMemoryContexts::new("work on a batch of rows"));
+                scratch.switch_to(|_| rows.into_iter().try_for_each(&mut each))?;
             }
+            drop(values);
             // SAFETY: these are the rows fetched last, as `each` ran no other statement, and nothing refers to
             // them any more.
             unsafe { pgrx::pg_sys::SPI_freetuptable(pgrx::pg_sys::SPI_tuptable) };
