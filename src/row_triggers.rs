@@ -176,13 +176,8 @@ impl<'a> Row<'a> {
 
     /// The value as a column of type numeric keeps it: rounded, where the column is declared `numeric(p, s)`.
     pub fn fit(&self, column: NonZeroUsize, value: AnyNumeric) -> AnyNumeric {
-        // SAFETY: a descriptor has natts attributes behind its header, and the column is one of them.
-        let modifier = unsafe {
-            (*self.shape())
-                .attrs
-                .as_slice((*self.shape()).natts as usize)[column.get() - 1]
-                .atttypmod
-        };
+        // SAFETY: rd_att of an open relation is a valid tuple descriptor, and the column is one of it.
+        let modifier = unsafe { columns_of(self.shape()) }[column.get() - 1].atttypmod;
         if modifier < 0 {
             return value;
         }
