@@ -435,6 +435,49 @@ fn sessions_that_draw_from_the_same_signals_do_not_deadlock() {
 }
 
 #[test]
+fn ten_thousand_signals_make_one_insight() {
+    let mut scene = Scene::new();
+    let admin = &mut scene.admin;
+    // Ten sources of a thousand signals each; the strongest of each source is 10.
+    admin
+        .execute(
+            "INSERT INTO public.intelligence_signals
+                 (workspace_id, source_type, data_source, signal_category, signal_title, confidence_score)
+             SELECT $1, 'market', 'source ' || g % 10, 'technology_shift', 'Signal', 10.0 * (g / 10) / 999
+             FROM generate_series(0, 9999) AS g",
+            &[&scene.acme],
+        )
+        .unwrap();
+    let insight: Uuid = value(
+        admin,
+        "SELECT codex.create_insight_from_signals($1, array_agg(id), repeat('T', 1048576), 'pattern', '{}', NULL)
+         FROM public.intelligence_signals",
+        &[&scene.acme],
+    );
+    // 100 * (1 - 0.9 ^ 10)
+    assert_eq!(confidence(admin, insight), (65.13, "medium".to_string()));
+    assert_eq!(rows(admin, "codex.insight_signals"), 10_000);
+    assert_eq!(
+        value::<i64>(
+            admin,
+            "SELECT count(*) FROM codex.insight_signals WHERE counted AND round(faded_confidence, 3) = 10",
+            &[]
+        ),
+        10
+    );
+    let (signals, title): (i32, i32) = {
+        let row = admin
+            .query_one(
+                "SELECT signal_count, length(title) FROM codex.get_active_insights($1)",
+                &[&scene.acme],
+            )
+            .unwrap();
+        (row.get(0), row.get(1))
+    };
+    assert_eq!((signals, title), (10_000, 1_048_576));
+}
+
+#[test]
 fn the_top_of_the_lists_is_read_from_the_index() {
     let mut scene = Scene::new();
     let admin = &mut scene.admin;
