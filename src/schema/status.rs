@@ -18,8 +18,9 @@ fn shorten(text: &str) -> String {
 type Line = (String, String, Option<String>);
 
 /// Says in a few rows how the Codex stands in this database: versions, pending migrations, users and members,
-/// roles, row counts, and every failed check of `codex.verify()` with what mends it. Changes nothing.
-#[pg_extern(stable, parallel_safe)]
+/// roles, protected tables, findings of
+/// `codex.isolation_report()`, row counts, and every failed check of `codex.verify()` with what mends it. Changes nothing.
+#[pg_extern(stable, parallel_restricted)]
 #[search_path(pg_catalog, pg_temp)]
 fn status() -> TableIterator<
     'static,
@@ -35,7 +36,7 @@ fn status() -> TableIterator<
 extension_sql!(
     r#"
 COMMENT ON FUNCTION status() IS
-'One screen: versions of library, extension and schema, pending migrations, users and members, roles, tables with an estimate of their rows, and every failed check of codex.verify() with what mends it. Changes nothing.';
+'One screen: versions of library, extension and schema, pending migrations, users and members, roles, protected tables, findings of the isolation report, tables with an estimate of their rows, and every failed check of codex.verify() with what mends it. Changes nothing.';
 "#,
     name = "comment_status",
     requires = [status]
@@ -169,6 +170,9 @@ fn lines(client: &SpiClient<'_>) -> Outcome<Vec<Line>> {
     if !sizes.is_empty() {
         say("largest tables", sizes.join("; "), None);
     }
+    if !table_exists(client, "codex.roles")? || readable(client, "codex.roles")? {
+        isolation(client, &mut say)?;
+    }
     let checks = verify::checks(client)?;
     let failed: Vec<_> = checks.iter().filter(|check| !check.passed).collect();
     say(
@@ -188,6 +192,60 @@ fn lines(client: &SpiClient<'_>) -> Outcome<Vec<Line>> {
         );
     }
     Ok(lines)
+}
+
+/// How well tenants are kept apart: how many tables are protected, which are not, and what else weakens it.
+fn isolation(
+    client: &SpiClient<'_>,
+    say: &mut impl FnMut(&str, String, Option<String>),
+) -> Outcome<()> {
+    let protected: Option<i64> = value(
+        client,
+        "SELECT pg_catalog.count(DISTINCT p.polrelid)
+           FROM pg_catalog.pg_policy AS p
+           JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid
+          WHERE c.relrowsecurity
+            AND pg_catalog.pg_get_expr(p.polqual, p.polrelid) LIKE '%codex.current_%'",
+        &[],
+    )?;
+    let open = query(
+        client,
+        "SELECT u.table_name FROM codex.unprotected_tables() AS u ORDER BY 1",
+        &[],
+        |row| Ok(row.get::<String>(1)?.unwrap_or_default()),
+    )?;
+    say(
+        "protected tables",
+        format!(
+            "{}{}",
+            protected.unwrap_or(0),
+            if open.is_empty() {
+                String::new()
+            } else {
+                format!("; not protected: {}", shorten(&open.join(", ")))
+            }
+        ),
+        (!open.is_empty()).then(|| "SELECT * FROM codex.unprotected_tables();".to_string()),
+    );
+    let findings = query(
+        client,
+        "SELECT pg_catalog.count(*) || ' ' || r.severity
+           FROM codex.isolation_report() AS r
+          GROUP BY r.severity
+          ORDER BY pg_catalog.array_position(ARRAY['critical', 'high', 'medium', 'low'], r.severity)",
+        &[],
+        |row| Ok(row.get::<String>(1)?.unwrap_or_default()),
+    )?;
+    say(
+        "isolation",
+        if findings.is_empty() {
+            "no finding".to_string()
+        } else {
+            format!("findings: {}", findings.join(", "))
+        },
+        (!findings.is_empty()).then(|| "SELECT * FROM codex.isolation_report();".to_string()),
+    );
+    Ok(())
 }
 
 fn readable(client: &SpiClient<'_>, table: &str) -> Outcome<bool> {

@@ -338,3 +338,56 @@ fn a_role_without_any_privilege_may_verify() {
     let checks: i64 = value(&mut session, "SELECT count(*) FROM codex.verify()", &[]);
     assert!(checks > 100, "{checks}");
 }
+
+#[test]
+fn the_status_screen_says_what_a_dba_asks_first() {
+    let db = Database::migrated();
+    let mut admin = db.admin();
+    let line = |admin: &mut Client, item: &str| -> (String, Option<String>) {
+        let row = admin
+            .query_one(
+                "SELECT state, mend FROM codex.status() WHERE item = $1",
+                &[&item],
+            )
+            .unwrap_or_else(|_| panic!("no line {item}"));
+        (row.get(0), row.get(1))
+    };
+    assert_eq!(
+        line(&mut admin, "pending migrations"),
+        ("none".to_string(), None)
+    );
+    assert_eq!(
+        line(&mut admin, "schema").0,
+        "017 alerts_and_notifications of 17"
+    );
+    assert_eq!(line(&mut admin, "users").0, "public.users");
+    assert!(line(&mut admin, "verify").0.starts_with("all "));
+    assert_eq!(
+        line(&mut admin, "service roles").1.as_deref(),
+        Some("SELECT codex.grant_service_role('…');")
+    );
+    let (protected, mend) = line(&mut admin, "protected tables");
+    assert_eq!((protected.as_str(), mend), ("21", None));
+
+    let role = db.role("worker");
+    admin
+        .batch_execute(&format!(
+            "SELECT codex.grant_service_role('{role}');
+             CREATE TABLE public.documents (id uuid PRIMARY KEY, workspace_id uuid NOT NULL);
+             DROP INDEX public.campaigns_active_idx;"
+        ))
+        .expect("a role, a table of the app, and some damage");
+    assert_eq!(line(&mut admin, "service roles").0, role);
+    let (state, mend) = line(&mut admin, "protected tables");
+    assert!(state.contains("public.documents"), "{state}");
+    assert_eq!(
+        mend.as_deref(),
+        Some("SELECT * FROM codex.unprotected_tables();")
+    );
+    let (state, mend) = line(&mut admin, "problem: indexes.public.campaigns");
+    assert!(state.contains("campaigns_active_idx is missing"), "{state}");
+    assert!(
+        mend.expect("a mend")
+            .starts_with("CREATE INDEX campaigns_active_idx")
+    );
+}
