@@ -1,7 +1,7 @@
 //! Recording what agents did, and what they did in a span of time.
 
-use codex_pg_test::postgres::Client;
 use codex_pg_test::postgres::types::ToSql;
+use codex_pg_test::postgres::{Client, IsolationLevel};
 use codex_pg_test::{Database, Failure, Uuid, fails_with, value, workspace};
 
 /// A workspace and an agent, in a database of their own.
@@ -773,6 +773,50 @@ fn eight_sessions_that_send_the_same_executions() {
     assert_eq!(scene.hour("execution_count").unwrap(), "100");
     assert_eq!(scene.hour("total_cost_incurred").unwrap(), "1.00");
     assert_eq!(scene.credited(assignment), (100, 0, 200, "1.00".into()));
+}
+
+#[test]
+fn in_repeatable_read_what_was_committed_is_counted() {
+    let mut scene = Scene::new();
+    let assignment = scene.assignment(None);
+    let (workspace, agent) = (scene.workspace, scene.agent);
+    let committed: i32 = scene
+        .db
+        .parallel(6, |_, client| {
+            let mut committed = 0;
+            for _ in 0..40 {
+                let mut transaction = (client.build_transaction())
+                    .isolation_level(IsolationLevel::RepeatableRead)
+                    .start()
+                    .unwrap();
+                let call = format!(
+                    "SELECT codex.record_agent_execution('{workspace}', '{agent}', 1, 1, 1, 0.01, true, NULL,
+                         gen_random_uuid(), '2026-05-05')"
+                );
+                match transaction.batch_execute(&call) {
+                    Ok(()) => {
+                        transaction.commit().unwrap();
+                        committed += 1;
+                    }
+                    Err(error) => assert_eq!(codex_pg_test::sqlstate(&error), "40001"),
+                }
+            }
+            committed
+        })
+        .into_iter()
+        .sum();
+    assert!(committed >= 40, "{committed}");
+    assert_eq!(
+        scene.hour("execution_count").unwrap(),
+        committed.to_string()
+    );
+    assert_eq!(scene.credited(assignment).0, committed);
+    let ids: i64 = value(
+        &mut scene.admin,
+        "SELECT count(*) FROM codex.agent_executions",
+        &[],
+    );
+    assert_eq!(ids, i64::from(committed));
 }
 
 #[test]
