@@ -348,6 +348,19 @@ fn is_emptied_by_a_key(all: &[&Definition], column: &str) -> bool {
     })
 }
 
+/// Whether one of our indexes is on the column.
+fn is_indexed(all: &[&Definition], column: &str) -> bool {
+    all.iter()
+        .filter(|definition| definition.kind == "index")
+        .any(|definition| words(&definition.text).any(|word| word == column))
+}
+
+/// The names and numbers in a definition.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(|word| !word.is_empty())
+}
+
 fn add_column(
     client: &SpiClient<'_>,
     table: &Table<'_>,
@@ -363,10 +376,16 @@ fn add_column(
             .as_ref()
             .map_or(String::new(), |default| format!(" DEFAULT {default}"));
         let not_null = if wanted.not_null { " NOT NULL" } else { "" };
-        plan.statements.push(format!(
+        let statement = format!(
             "ALTER TABLE {relation} ADD COLUMN {name} {}{not_null}{default}",
             wanted.kind
-        ));
+        );
+        if table.large && is_indexed(all, name) {
+            plan.obstacles.push(format!(
+                "{relation} is large, and an index on {name} is to be built first; add the column, which takes a moment: {statement};"
+            ));
+        }
+        plan.statements.push(statement);
         return Ok(());
     }
     plan.statements.push(format!(
@@ -601,10 +620,7 @@ fn inside_parentheses(text: &str) -> &str {
 
 /// Whether all columns of a check are there already, in a type that fits: only then can it be tried on the rows.
 fn can_be_tried(condition: &str, table: &Table<'_>) -> bool {
-    let words: Vec<&str> = condition
-        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> = words(condition).collect();
     shape::EXPECTED_TABLES
         .iter()
         .filter(|definition| definition.relation == table.name && definition.kind == "column")
@@ -739,16 +755,21 @@ fn index(table: &Table<'_>, definition: &Definition, plan: &mut Plan) {
     }
     if let Some(here) = here {
         let (schema, _) = database::split(table.name);
-        if here.text.ends_with("(invalid)") {
-            plan.statements.push(format!("DROP INDEX {schema}.{name}"));
+        let statement = if here.text.ends_with("(invalid)") {
+            format!("DROP INDEX {schema}.{name}")
         } else {
-            plan.statements.push(format!(
-                "ALTER INDEX {schema}.{name} RENAME TO {name}_before_codex"
-            ));
             plan.words.push(format!(
                 "renames index {name}, which is on other columns, to {name}_before_codex"
             ));
+            format!("ALTER INDEX {schema}.{name} RENAME TO {name}_before_codex")
+        };
+        if table.large {
+            plan.obstacles.push(format!(
+                "{} is large, and its index {name} is not ours; make room for ours: {statement};",
+                table.name
+            ));
         }
+        plan.statements.push(statement);
     }
     if table.large {
         plan.obstacles.push(format!(
