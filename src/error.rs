@@ -130,16 +130,6 @@ impl CodexError {
         &self.0.message
     }
 
-    /// The DETAIL line, where there is one.
-    pub fn detail(&self) -> Option<&str> {
-        self.0.detail.as_deref()
-    }
-
-    /// The HINT line, where there is one.
-    pub fn hint(&self) -> Option<&str> {
-        self.0.hint.as_deref()
-    }
-
     /// Raises the error in Postgres.
     pub fn raise(self) -> ! {
         let Parts {

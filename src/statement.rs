@@ -187,7 +187,6 @@ pub mod builtin {
     pub const UUID_ARRAY: Oid = Oid::UUIDARRAYOID;
     pub const TEXT: Oid = Oid::TEXTOID;
     pub const TEXT_ARRAY: Oid = Oid::TEXTARRAYOID;
-    pub const BOOL: Oid = Oid::BOOLOID;
     pub const INT4: Oid = Oid::INT4OID;
     pub const INT8: Oid = Oid::INT8OID;
     pub const NUMERIC: Oid = Oid::NUMERICOID;
@@ -195,7 +194,6 @@ pub mod builtin {
     pub const BYTEA: Oid = Oid::BYTEAOID;
     pub const DATE: Oid = Oid::DATEOID;
     pub const TIMESTAMPTZ: Oid = Oid::TIMESTAMPTZOID;
-    pub const OID: Oid = Oid::OIDOID;
     pub const TID: Oid = Oid::TIDOID;
     pub const FLOAT8: Oid = Oid::FLOAT8OID;
     pub const BOOL_ARRAY: Oid = Oid::BOOLARRAYOID;

@@ -13,8 +13,8 @@ use std::panic::{AssertUnwindSafe, UnwindSafe};
 pub struct Caught(Cause);
 
 enum Cause {
-    /// Postgres or Rust raised it.
-    Raised(CaughtError),
+    /// Postgres or Rust raised it. Boxed, so that a `Result` that carries it stays small on the good path.
+    Raised(Box<CaughtError>),
     /// The work returned it.
     Returned(CodexError),
 }
@@ -33,22 +33,6 @@ impl Caught {
         match &self.0 {
             Cause::Raised(raised) => report_of(raised).message(),
             Cause::Returned(error) => error.message(),
-        }
-    }
-
-    /// The DETAIL line, where there is one.
-    pub fn detail(&self) -> Option<&str> {
-        match &self.0 {
-            Cause::Raised(raised) => report_of(raised).detail(),
-            Cause::Returned(error) => error.detail(),
-        }
-    }
-
-    /// The HINT line, where there is one.
-    pub fn hint(&self) -> Option<&str> {
-        match &self.0 {
-            Cause::Raised(raised) => report_of(raised).hint(),
-            Cause::Returned(error) => error.hint(),
         }
     }
 
@@ -117,7 +101,7 @@ fn attempt<T>(
     let result = PgTryBuilder::new(AssertUnwindSafe(|| {
         body().map_err(|error| Caught(Cause::Returned(error)))
     }))
-    .catch_others(|raised| Err(Caught(Cause::Raised(raised))))
+    .catch_others(|raised| Err(Caught(Cause::Raised(Box::new(raised)))))
     .execute();
     let end = match &result {
         Ok(value) => end_of(value),
@@ -160,7 +144,11 @@ mod tests {
     #[pg_test]
     fn only_what_succeeded_stays() {
         Spi::run("CREATE TEMP TABLE notes (note integer)").unwrap();
-        assert!(subtransaction(|| Ok(note())).is_ok());
+        let kept = subtransaction(|| {
+            note();
+            Ok(())
+        });
+        assert!(kept.is_ok());
         assert_eq!(rows(), 1);
 
         let returned = subtransaction::<()>(|| {

@@ -169,7 +169,7 @@ impl Opened {
                     && row.indisready
                     && row.indislive
                     && !row.indcheckxmin
-                    && (*(*index).rd_rel).relam == pg_sys::Oid::from(pg_sys::BTREE_AM_OID)
+                    && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
                     && pg_sys::RelationGetIndexPredicate(index).is_null();
                 if usable {
                     let keys = usize::try_from(row.indnkeyatts).unwrap_or(0).min(2);

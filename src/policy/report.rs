@@ -473,7 +473,7 @@ fn isolation_report() -> TableIterator<
         name!(mend, String),
     ),
 > {
-    TableIterator::new(Spi::connect(|client| report(client)).or_raise())
+    TableIterator::new(Spi::connect(report).or_raise())
 }
 
 fn report(client: &SpiClient<'_>) -> Outcome<Vec<Finding>> {
@@ -604,7 +604,7 @@ fn unprotected_tables() -> TableIterator<
     ),
 > {
     TableIterator::new(
-        Spi::connect(|client| unprotected(client))
+        Spi::connect(unprotected)
             .or_raise()
             .into_iter()
             .map(|(_, _, name, reason, mend)| (name, reason, mend)),

@@ -211,12 +211,7 @@ fn schema_shape() -> TableIterator<
         name!(definition, String),
     ),
 > {
-    TableIterator::new(
-        Spi::connect(|client| of_tables(client))
-            .or_raise()
-            .into_iter()
-            .map(row),
-    )
+    TableIterator::new(Spi::connect(of_tables).or_raise().into_iter().map(row))
 }
 
 /// The functions of the extension in this database: arguments with their names and defaults, results, and
@@ -232,12 +227,7 @@ fn function_shape() -> TableIterator<
         name!(definition, String),
     ),
 > {
-    TableIterator::new(
-        Spi::connect(|client| of_functions(client))
-            .or_raise()
-            .into_iter()
-            .map(row),
-    )
+    TableIterator::new(Spi::connect(of_functions).or_raise().into_iter().map(row))
 }
 
 extension_sql!(

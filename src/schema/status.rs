@@ -30,7 +30,7 @@ fn status() -> TableIterator<
         name!(mend, Option<String>),
     ),
 > {
-    TableIterator::new(Spi::connect(|client| lines(client)).or_raise())
+    TableIterator::new(Spi::connect(lines).or_raise())
 }
 
 extension_sql!(

@@ -94,21 +94,16 @@ fn verify() -> TableIterator<
         name!(hint, Option<String>),
     ),
 > {
-    TableIterator::new(
-        Spi::connect(|client| checks(client))
-            .or_raise()
-            .into_iter()
-            .map(|check| {
-                (
-                    check.id,
-                    check.what,
-                    check.expected,
-                    check.actual,
-                    check.passed,
-                    check.hint,
-                )
-            }),
-    )
+    TableIterator::new(Spi::connect(checks).or_raise().into_iter().map(|check| {
+        (
+            check.id,
+            check.what,
+            check.expected,
+            check.actual,
+            check.passed,
+            check.hint,
+        )
+    }))
 }
 
 /// Like `codex.verify()`, for scripts: a sentence when all checks passed, else the error 55000 that lists the

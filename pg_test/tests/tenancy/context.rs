@@ -656,13 +656,8 @@ fn claims_are_read_and_must_not_contradict_the_settings() {
     let only = |workspace: &Uuid| format!(r#"{{"workspace_id":"{workspace}"}}"#);
     let none: Option<Uuid> = None;
     // The claims; workspace and user of the settings; the workspace and the user that follow.
-    let table: Vec<(
-        String,
-        Option<Uuid>,
-        Option<Uuid>,
-        Option<Uuid>,
-        Option<Uuid>,
-    )> = vec![
+    type Id = Option<Uuid>;
+    let table: Vec<(String, Id, Id, Id, Id)> = vec![
         (both(anna, acme), none, none, Some(*acme), Some(*anna)),
         (both(anna, bolt), none, none, none, Some(*anna)),
         (

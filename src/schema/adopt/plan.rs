@@ -4,7 +4,6 @@ use crate::error::Outcome;
 use crate::schema::database::{self, query, value};
 use crate::schema::foundation::Foundation;
 use crate::schema::shape::{self, Definition};
-use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 
 /// Above this many rows (as the planner estimates them) nothing is done that reads the whole table under a lock.
