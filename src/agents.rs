@@ -1,5 +1,7 @@
 //! What agents did: one row an hour for each agent, with exact sums and percentiles within 1 %.
 
+mod places;
+
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
 use crate::statement;
@@ -8,6 +10,7 @@ use codex_sketch::Sketch;
 use pgrx::datum::Date;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
+use places::{Place, Places};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 
@@ -31,7 +34,7 @@ const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 /// `codex-sketch`) and are within 1 % of the exact sample of that rank.
 ///
 /// One active assignment of the agent in the workspace is credited: that of the campaign; if there is none, one
-/// without a campaign; the oldest where there are several.
+/// without a campaign; the oldest where there are several (within a transaction, the one that was credited first).
 ///
 /// A transaction that records for several agents locks their hours until it ends: in one order, such as that of the
 /// agents' ids, or two of them may deadlock (40P01, to be tried again).
@@ -90,9 +93,6 @@ Refuses: 22004 NULL workspace, agent, time or success; 22023 bad numbers, an inf
     name = "comment_record_agent_execution",
     requires = [record_agent_execution]
 );
-
-/// Where the current version of a row is in its table.
-type Place = pgrx::pg_sys::ItemPointerData;
 
 /// One execution, its values checked.
 struct Execution {
@@ -219,14 +219,25 @@ statement!(
 );
 
 statement!(
+    LOCK_HOUR_AT(UUID, UUID, DATE, INT4, TID) = "
+    SELECT p.id, p.ctid, p.execution_time_sketch
+    FROM public.agent_performance AS p
+    WHERE p.ctid = $5
+      AND p.workspace_id = $1
+      AND p.agent_id = $2
+      AND p.measurement_date = $3
+      AND p.measurement_hour = $4
+    FOR NO KEY UPDATE"
+);
+
+statement!(
     BEGIN_HOUR(UUID, UUID, DATE, INT4) = "
     INSERT INTO public.agent_performance (workspace_id, agent_id, measurement_date, measurement_hour)
     VALUES ($1, $2, $3, $4)
     ON CONFLICT (workspace_id, agent_id, measurement_date, measurement_hour) DO NOTHING"
 );
 
-// By its place: the row is locked, so that it stays there, and a long transaction that records many executions
-// need not look through all the versions of the row that it has made.
+// By its place: the row is locked, so that it stays there.
 statement!(
     ADD_TO_HOUR(TID, INT4, NUMERIC, INT8, INT8, NUMERIC, BYTEA, FLOAT8, FLOAT8, FLOAT8) = "
     UPDATE public.agent_performance AS p
@@ -256,7 +267,8 @@ statement!(
         p50_execution_time_seconds = $8::numeric,
         p95_execution_time_seconds = $9::numeric,
         p99_execution_time_seconds = $10::numeric
-    WHERE p.ctid = $1"
+    WHERE p.ctid = $1
+    RETURNING p.ctid"
 );
 
 statement!(
@@ -275,8 +287,33 @@ statement!(
           AND (a.assigned_to_campaign_id = $3 OR a.assigned_to_campaign_id IS NULL)
         ORDER BY a.assigned_to_campaign_id NULLS LAST, a.assigned_date, a.id
         LIMIT 1
-    )"
+    )
+    RETURNING g.ctid, g.assigned_to_campaign_id IS NOT DISTINCT FROM $3"
 );
+
+statement!(
+    CREDIT_AT(UUID, UUID, UUID, INT4, INT8, NUMERIC, TID) = "
+    UPDATE public.agent_assignments AS g
+    SET tasks_completed = coalesce(g.tasks_completed, 0) + $4,
+        tasks_failed = coalesce(g.tasks_failed, 0) + 1 - $4,
+        total_tokens_used = coalesce(g.total_tokens_used, 0) + $5,
+        total_cost_incurred = coalesce(g.total_cost_incurred, 0) + $6
+    WHERE g.ctid = $7
+      AND g.workspace_id = $1
+      AND g.agent_id = $2
+      AND g.assignment_status = 'active'
+      AND g.assigned_to_campaign_id IS NOT DISTINCT FROM $3
+    RETURNING g.ctid"
+);
+
+type Key = [u8; 16];
+
+thread_local! {
+    /// Rows of `agent_performance` by workspace, agent and hour.
+    static HOURS_AT: Places<(Key, Key, i64)> = const { Places::new() };
+    /// Rows of `agent_assignments` by workspace, agent and campaign.
+    static ASSIGNMENTS_AT: Places<(Key, Key, Option<Key>)> = const { Places::new() };
+}
 
 impl Execution {
     fn record(&self) -> Outcome<()> {
@@ -359,7 +396,8 @@ impl Execution {
     }
 
     fn add_to_hour(&self, client: &mut SpiClient<'_>) -> Outcome<()> {
-        let (place, mut sketch) = self.lock_hour(client)?;
+        let hour = Hour::of(self.at);
+        let (place, mut sketch) = self.lock_hour(client, hour)?;
         sketch
             .add(self.seconds)
             .map_err(|error| CodexError::bad_value(format!("p_execution_time_seconds: {error}")))?;
@@ -375,32 +413,40 @@ impl Execution {
             sketch.quantile(0.95).into(),
             sketch.quantile(0.99).into(),
         ];
-        ADD_TO_HOUR.with(|s| s.execute(client, &arguments))?;
+        let place = ADD_TO_HOUR.with(|s| s.write_one(client, &arguments, |row| row.get(1)))?;
+        if let Some(Some(place)) = place {
+            HOURS_AT.with(|hours| hours.keep(self.hour_key(hour), place));
+        }
         Ok(())
     }
 
+    fn hour_key(&self, hour: Hour) -> (Key, Key, i64) {
+        (*self.workspace.as_bytes(), *self.agent.as_bytes(), hour.0)
+    }
+
     /// The row of the hour, locked until the transaction ends and made where it is missing, and its sketch.
-    fn lock_hour(&self, client: &mut SpiClient<'_>) -> Outcome<(Place, Sketch)> {
+    fn lock_hour(&self, client: &mut SpiClient<'_>, hour: Hour) -> Outcome<(Place, Sketch)> {
         /// The row can vanish between making and locking it only if somebody deletes it just then.
         const TRIES: usize = 10;
-        let hour = Hour::of(self.at);
-        let key = [
+        let mut key = vec![
             self.workspace.into(),
             self.agent.into(),
             hour.date().into(),
             hour.of_day().into(),
         ];
+        let known = HOURS_AT.with(|hours| hours.get(&self.hour_key(hour)));
+        if let Some(place) = known {
+            key.push(place.into());
+            let found = LOCK_HOUR_AT.with(|s| s.write_one(client, &key, locked_hour))?;
+            key.pop();
+            if let Some(found) = found {
+                return found;
+            }
+        }
         for _ in 0..TRIES {
-            let found = LOCK_HOUR.with(|s| {
-                s.write_one(client, &key, |row| {
-                    let (id, place) = (row.get::<pgrx::Uuid>(1)?, row.get::<Place>(2)?);
-                    Ok(id
-                        .zip(place)
-                        .map(|(id, place)| (id, place, row.get::<Vec<u8>>(3))))
-                })
-            })?;
-            if let Some(Some((id, place, stored))) = found {
-                return Ok((place, sketch_of(stored?.as_deref(), id)?));
+            let found = LOCK_HOUR.with(|s| s.write_one(client, &key, locked_hour))?;
+            if let Some(found) = found {
+                return found;
             }
             BEGIN_HOUR.with(|s| s.execute(client, &key))?;
         }
@@ -417,7 +463,7 @@ impl Execution {
             .ok_or_else(|| {
                 CodexError::bad_value("p_input_tokens and p_output_tokens together exceed 2^63 - 1")
             })?;
-        let arguments = [
+        let mut arguments = vec![
             self.workspace.into(),
             self.agent.into(),
             self.campaign.into(),
@@ -425,7 +471,31 @@ impl Execution {
             tokens.into(),
             self.cost.clone().into(),
         ];
-        CREDIT.with(|s| s.execute(client, &arguments))?;
+        let key = (
+            *self.workspace.as_bytes(),
+            *self.agent.as_bytes(),
+            self.campaign.map(|campaign| *campaign.as_bytes()),
+        );
+        let keep = |place| ASSIGNMENTS_AT.with(|assignments| assignments.keep(key, place));
+        if let Some(place) = ASSIGNMENTS_AT.with(|assignments| assignments.get(&key)) {
+            arguments.push(place.into());
+            let credited =
+                CREDIT_AT.with(|s| s.write_one(client, &arguments, |row| row.get::<Place>(1)))?;
+            arguments.pop();
+            if let Some(Some(place)) = credited {
+                keep(place);
+                return Ok(());
+            }
+        }
+        let credited = CREDIT.with(|s| {
+            s.write_one(client, &arguments, |row| {
+                Ok((row.get::<Place>(1)?, row.get::<bool>(2)?))
+            })
+        })?;
+        // One that stands in for the campaign's is not remembered: the campaign may get its own.
+        if let Some((Some(place), Some(true))) = credited {
+            keep(place);
+        }
         Ok(())
     }
 
@@ -471,6 +541,19 @@ impl Execution {
 fn unknown_agent(agent: pgrx::Uuid) -> CodexError {
     CodexError::unknown_reference(format!("p_agent_id is {agent}, and there is no such agent"))
         .with_hint("Agents are the rows of agent_registry.")
+}
+
+/// A row of [`LOCK_HOUR`].
+fn locked_hour(row: pgrx::spi::SpiHeapTupleData<'_>) -> spi::SpiResult<Outcome<(Place, Sketch)>> {
+    let (id, place, stored) = (
+        row.get::<pgrx::Uuid>(1)?,
+        row.get::<Place>(2)?,
+        row.get::<&[u8]>(3)?,
+    );
+    Ok(match (id, place) {
+        (Some(id), Some(place)) => sketch_of(stored, id).map(|sketch| (place, sketch)),
+        _ => Err(CodexError::corrupt("a row of agent_performance has no id")),
+    })
 }
 
 /// The sketch that a row of `agent_performance` keeps; an empty one where it keeps none.

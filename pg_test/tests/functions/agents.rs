@@ -776,6 +776,113 @@ fn eight_sessions_that_send_the_same_executions() {
 }
 
 #[test]
+fn one_transaction_that_records_much_and_changes_its_mind() {
+    let mut scene = Scene::new();
+    let spring = scene.campaign();
+    let first = scene.assignment(None);
+    let call = format!(
+        "SELECT codex.record_agent_execution('{}', '{}', 1, 1, 1, 1, true, p_executed_at => '2026-05-05');",
+        scene.workspace, scene.agent
+    );
+    let of_spring = call.replace(
+        "p_executed_at",
+        &format!("p_campaign_id => '{spring}', p_executed_at"),
+    );
+    let counted = "SELECT concat_ws(' ', (SELECT execution_count FROM public.agent_performance),
+                          (SELECT string_agg(tasks_completed::text, ' ' ORDER BY id) FROM public.agent_assignments))";
+    let mut session = scene.db.admin();
+    let mut transaction = session.transaction().unwrap();
+    let mut after = |sql: &str, expected: &str| {
+        transaction.batch_execute(sql).unwrap();
+        assert_eq!(
+            value::<String>(&mut transaction, counted, &[]),
+            expected,
+            "{sql}"
+        );
+    };
+    after(&call.repeat(3), "3 3");
+    after(&format!("SAVEPOINT s; {call} {call}"), "5 5");
+    after("ROLLBACK TO SAVEPOINT s", "3 3");
+    after(&call, "4 4");
+    // Somebody else in the transaction writes the same rows.
+    after(
+        "UPDATE public.agent_performance SET quality_score = 5; UPDATE public.agent_assignments SET task_queue = '[]'",
+        "4 4",
+    );
+    after(&call.repeat(2), "6 6");
+    // A campaign gets its own assignment, and that one is put to rest again.
+    after(&of_spring, "7 7");
+    after(
+        &format!(
+            "INSERT INTO public.agent_assignments (workspace_id, agent_id, assigned_to_campaign_id)
+             SELECT workspace_id, agent_id, '{spring}' FROM public.agent_assignments"
+        ),
+        "7 7 0",
+    );
+    after(&of_spring.repeat(2), "9 7 2");
+    after(
+        "UPDATE public.agent_assignments SET assignment_status = 'paused' WHERE assigned_to_campaign_id IS NOT NULL",
+        "9 7 2",
+    );
+    after(&of_spring, "10 8 2");
+    after("DELETE FROM public.agent_performance", "8 2");
+    after(&call, "1 9 2");
+    after("DELETE FROM public.agent_assignments", "1");
+    after(&call, "2");
+    transaction.commit().unwrap();
+    assert_eq!(scene.hour("execution_count").unwrap(), "2");
+
+    // The next transaction remembers nothing of this one.
+    let again = scene.assignment(None);
+    assert_ne!(again, first);
+    session
+        .batch_execute(&format!("BEGIN; {call} {call} COMMIT; {call}"))
+        .unwrap();
+    assert_eq!(scene.hour("execution_count").unwrap(), "5");
+    assert_eq!(scene.credited(again).0, 3);
+}
+
+#[test]
+fn sessions_whose_transactions_record_many() {
+    let mut scene = Scene::new();
+    let assignment = scene.assignment(None);
+    let (workspace, agent) = (scene.workspace, scene.agent);
+    scene.db.parallel(6, |number, client| {
+        for round in 0..10 {
+            let mut transaction = client.transaction().unwrap();
+            for step in 0..10 {
+                let mut nested = transaction.transaction().unwrap();
+                let call = format!(
+                    "SELECT codex.record_agent_execution('{workspace}', '{agent}', 1, 1, 1, 0.01, true,
+                         p_executed_at => '2026-05-05')"
+                );
+                nested.batch_execute(&call).unwrap();
+                if step % 5 == 4 {
+                    nested.rollback().unwrap();
+                } else {
+                    nested.commit().unwrap();
+                }
+            }
+            if (number + round) % 4 == 0 {
+                transaction.rollback().unwrap();
+            } else {
+                transaction.commit().unwrap();
+            }
+        }
+    });
+    // 45 of the 60 transactions, with eight executions each.
+    let committed = (0..6)
+        .flat_map(|number| (0..10).map(move |round| number + round))
+        .filter(|sum| sum % 4 != 0)
+        .count() as i32;
+    assert_eq!(
+        scene.hour("execution_count").unwrap(),
+        (8 * committed).to_string()
+    );
+    assert_eq!(scene.credited(assignment).0, 8 * committed);
+}
+
+#[test]
 fn in_repeatable_read_what_was_committed_is_counted() {
     let mut scene = Scene::new();
     let assignment = scene.assignment(None);
