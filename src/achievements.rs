@@ -308,6 +308,8 @@ COMMENT ON FUNCTION unlock_achievement(uuid, uuid, uuid, text) IS
 'Unlocks an achievement for a user, once, however many sessions try at the same time, and adds its points and badges to the user''s stats; makes the rows that are missing.
 Answers true, ''Achievement unlocked successfully'' and the points added (less than the reward only where the total would exceed 2147483647), or false, 0 and: ''Achievement not found'', ''Achievement already unlocked'', ''Achievement is not active'', ''Required achievement is not unlocked'', ''User is not a member of the workspace''.
 Refuses: 22004 a NULL argument; 23503 a member who is not in the table of users; 42501 not the current workspace, or a caller who may not write points.';
+
+ALTER FUNCTION unlock_achievement(uuid, uuid, uuid, text) ROWS 1;
 "#,
     name = "comment_unlock_achievement",
     requires = [unlock_achievement]

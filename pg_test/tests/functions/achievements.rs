@@ -694,6 +694,58 @@ fn hard_case_13_the_success_rate_follows_the_moves_of_one_row() {
 }
 
 #[test]
+fn hard_case_14_a_member_does_not_raise_the_own_points() {
+    let mut scene = Scene::new();
+    let role = scene.db.role("member");
+    scene
+        .admin
+        .execute(
+            "SELECT codex.grant_member_role($1::text::regrole)",
+            &[&role],
+        )
+        .unwrap();
+    let achievement = scene.achievement(Some(10));
+    scene
+        .admin
+        .execute(
+            "INSERT INTO public.user_stats (workspace_id, user_id, total_points) VALUES ($1, $2, 5)",
+            &[&scene.workspace, &scene.user],
+        )
+        .unwrap();
+    let (user, workspace) = (scene.user, scene.workspace);
+    let mut session = scene.db.login("member");
+    for attempt in [
+        "UPDATE public.user_stats SET total_points = 1000000".to_owned(),
+        "DELETE FROM public.user_stats".to_owned(),
+        "TRUNCATE public.user_stats".to_owned(),
+        format!(
+            "INSERT INTO public.user_achievements (workspace_id, user_id, achievement_id, is_locked) VALUES ('{workspace}', '{user}', '{achievement}', false)"
+        ),
+        "UPDATE public.achievements SET points_reward = 1000000".to_owned(),
+        format!("SELECT * FROM codex.unlock_achievement('{user}', '{achievement}', '{workspace}')"),
+    ] {
+        let mut transaction = session.transaction().unwrap();
+        transaction
+            .execute("SELECT codex.enter_workspace($1, $2)", &[&workspace, &user])
+            .unwrap();
+        // Reading is what a member may do.
+        let points: i32 = value(
+            &mut transaction,
+            "SELECT total_points FROM public.user_stats",
+            &[],
+        );
+        assert_eq!(points, 5);
+        fails_with(transaction.batch_execute(&attempt), "42501");
+    }
+    let points: i32 = value(
+        &mut scene.admin,
+        "SELECT total_points FROM public.user_stats",
+        &[],
+    );
+    assert_eq!(points, 5);
+}
+
+#[test]
 fn columns_of_an_older_table_that_round_keep_rounding() {
     let mut scene = Scene::new();
     scene

@@ -870,7 +870,7 @@ fn sessions_whose_transactions_record_many() {
             }
         }
     });
-    // 45 of the 60 transactions, with eight executions each.
+    // Eight executions of each transaction that was committed.
     let committed = (0..6)
         .flat_map(|number| (0..10).map(move |round| number + round))
         .filter(|sum| sum % 4 != 0)
