@@ -319,9 +319,11 @@ ALTER FUNCTION unlock_achievement(uuid, uuid, uuid, text) ROWS 1;
 /// `total_points % 1000 / 10`. NULL points count as 0.
 fn with_level(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     let row = Row::of(data)?;
-    let level_column = row.column("experience_level")?;
-    let percentage_column = row.column("experience_percentage")?;
-    let points: i32 = row.new_value(row.column("total_points")?).unwrap_or(0);
+    let level_column = row.column("experience_level", pg_sys::INT4OID)?;
+    let percentage_column = row.column("experience_percentage", pg_sys::NUMERICOID)?;
+    let points: i32 = row
+        .new_value(row.column("total_points", pg_sys::INT4OID)?)
+        .unwrap_or(0);
     let level = points / POINTS_PER_LEVEL + 1;
     // A level has 1000 points, so a point is a tenth of a percent.
     let percentage = row.fit(percentage_column, tenths(points % POINTS_PER_LEVEL));
@@ -342,9 +344,13 @@ trigger_function!(update_experience_level, with_level);
 /// none was executed. NULL counters count as 0.
 fn with_success_rate(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     let row = Row::of(data)?;
-    let rate_column = row.column("success_rate_percentage")?;
-    let executed: i32 = row.new_value(row.column("moves_executed")?).unwrap_or(0);
-    let successful: i32 = row.new_value(row.column("moves_successful")?).unwrap_or(0);
+    let rate_column = row.column("success_rate_percentage", pg_sys::NUMERICOID)?;
+    let executed: i32 = row
+        .new_value(row.column("moves_executed", pg_sys::INT4OID)?)
+        .unwrap_or(0);
+    let successful: i32 = row
+        .new_value(row.column("moves_successful", pg_sys::INT4OID)?)
+        .unwrap_or(0);
     let rate = if executed == 0 {
         AnyNumeric::from(0)
     } else {

@@ -1,7 +1,7 @@
 //! Campaigns: the time of the last change of a campaign follows its quests and cohorts.
 
 use crate::error::{CodexError, Outcome};
-use crate::row_triggers::find_column;
+use crate::row_triggers::column_of_type;
 use crate::{statement, trigger_function};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -86,9 +86,9 @@ fn collect(
     // read it, too; the slot has the shape of the rows, and each value is copied before the next row is fetched.
     unsafe {
         let shape = (*data.tg_relation).rd_att;
-        let Some(column) = find_column(shape, "campaign_id") else {
+        let Some(column) = column_of_type(shape, "campaign_id", pg_sys::UUIDOID) else {
             return Err(CodexError::wrong_state(
-                "the trigger function update_campaign_timestamp needs a table with a column campaign_id",
+                "the trigger function update_campaign_timestamp needs a table with a column campaign_id of type uuid",
             ));
         };
         let pointer = pg_sys::tuplestore_alloc_read_pointer(rows, pg_sys::EXEC_FLAG_REWIND as i32);

@@ -158,9 +158,18 @@ impl fmt::Display for CodexError {
 
 impl std::error::Error for CodexError {}
 
-/// A failure of the SPI call itself (not of the SQL, which Postgres raises by itself): a bug of ours.
+/// A failure of the SPI call itself (not of the SQL, which Postgres raises by itself): a column that somebody gave
+/// another type, else a bug of ours.
 impl From<pgrx::spi::Error> for CodexError {
     fn from(error: pgrx::spi::Error) -> Self {
+        if let pgrx::spi::Error::DatumError(wrong_type) = &error {
+            return Self::wrong_state(format!(
+                "a column of the Codex is not of the type that its migration gave it: {wrong_type}"
+            ))
+            .with_hint(
+                "SELECT * FROM codex.verify() tells which: give it back the type that is expected.",
+            );
+        }
         Self::new(
             PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
             format!("raptorflow_codex could not run a statement: {error}"),

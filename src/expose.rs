@@ -5,6 +5,7 @@
 //! each of which does nothing but call the one in schema `codex`; `codex.unexpose('public')` takes them away.
 
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
+use crate::schema::locks::one_at_a_time;
 use crate::statement::message_of;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_identifier, quote_literal, quote_qualified_identifier};
@@ -151,8 +152,8 @@ fn expose(
 ) -> TableIterator<'static, (name!(function, String), name!(action, String))> {
     let run = || -> Outcome<_> {
         let schema = required(schema, "schema")?;
+        one_at_a_time()?;
         Spi::connect_mut(|client| {
-            crate::statement::refuse_on_a_standby();
             check_schema(client, schema)?;
             let originals = originals(client)?;
             let existing = existing(client, schema)?;
@@ -183,8 +184,8 @@ fn unexpose(
 ) -> TableIterator<'static, (name!(function, String), name!(action, String))> {
     let run = || -> Outcome<_> {
         let schema = required(schema, "schema")?;
+        one_at_a_time()?;
         Spi::connect_mut(|client| {
-            crate::statement::refuse_on_a_standby();
             check_schema_exists(client, schema)?;
             let mut done = Vec::new();
             for function in existing(client, schema)?.iter().filter(|f| f.ours) {

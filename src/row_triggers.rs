@@ -102,14 +102,28 @@ impl<'a> Row<'a> {
         unsafe { find_column(self.shape(), name) }
     }
 
-    /// Position of the column `name`; 55000 if the table lacks it.
-    pub fn column(&self, name: &str) -> Outcome<NonZeroUsize> {
-        self.find_column(name).ok_or_else(|| {
+    /// Position of the column `name`, which is of type `kind` or a domain over it; 55000 if the table lacks it or
+    /// has it with another type: its bytes would be read as something that they are not.
+    pub fn column(&self, name: &str, kind: pg_sys::Oid) -> Outcome<NonZeroUsize> {
+        // SAFETY: the descriptor is that of an open relation.
+        unsafe { column_of_type(self.shape(), name, kind) }.ok_or_else(|| {
+            // SAFETY: format_type_be gives a name for any number of a type.
+            let kind = unsafe { std::ffi::CStr::from_ptr(pg_sys::format_type_be(kind)) };
             CodexError::wrong_state(format!(
-                "a trigger on {} needs its column {name}, which is not there",
-                self.table()
+                "a trigger on {} needs its column {name} of type {}, which is not there",
+                self.table(),
+                kind.to_string_lossy()
             ))
             .with_hint("Run SELECT * FROM codex.verify(); it tells what the table lacks.")
+        })
+    }
+
+    /// [`column`](Self::column) of a type that holds text: text, varchar or char.
+    pub fn text_column(&self, name: &str) -> Outcome<NonZeroUsize> {
+        self.column(name, pg_sys::TEXTOID).or_else(|lacking| {
+            self.column(name, pg_sys::VARCHAROID)
+                .or_else(|_| self.column(name, pg_sys::BPCHAROID))
+                .map_err(|_| lacking)
         })
     }
 
@@ -165,13 +179,6 @@ impl<'a> Row<'a> {
             new: self.with([(column, value)]),
             old,
         }
-    }
-
-    /// The type of a column.
-    pub fn type_of(&self, column: NonZeroUsize) -> pg_sys::Oid {
-        // SAFETY: rd_att of an open relation is a valid tuple descriptor, and the column is one of it.
-        let columns = unsafe { columns_of(self.shape()) };
-        columns[column.get() - 1].atttypid
     }
 
     /// The value as a column of type numeric keeps it: rounded, where the column is declared `numeric(p, s)`.
@@ -252,6 +259,23 @@ unsafe fn columns_of<'a>(shape: pg_sys::TupleDesc) -> &'a [pg_sys::FormData_pg_a
     }
 }
 
+/// [`find_column`], when the column is of type `kind` or of a domain over it.
+///
+/// # Safety
+/// `shape` is a valid tuple descriptor.
+pub unsafe fn column_of_type(
+    shape: pg_sys::TupleDesc,
+    name: &str,
+    kind: pg_sys::Oid,
+) -> Option<NonZeroUsize> {
+    // SAFETY: the caller's descriptor; the column that was found is one of its attributes, and of a type.
+    unsafe {
+        let column = find_column(shape, name)?;
+        let found = columns_of(shape).get(column.get() - 1)?.atttypid;
+        (found == kind || pg_sys::getBaseType(found) == kind).then_some(column)
+    }
+}
+
 fn is_named(column: &pg_sys::FormData_pg_attribute, name: &str) -> bool {
     let stored = &column.attname.data;
     name.len() < stored.len()
@@ -266,17 +290,11 @@ fn is_named(column: &pg_sys::FormData_pg_attribute, name: &str) -> bool {
 /// itself gives to `updated_at` is overwritten. 55000 on a table without that column.
 fn with_time(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     let row = Row::of(data)?;
-    let column = row.column("updated_at")?;
     // Both count microseconds; a column without time zone gets the time in UTC.
-    if !matches!(
-        row.type_of(column),
-        pg_sys::TIMESTAMPTZOID | pg_sys::TIMESTAMPOID
-    ) {
-        return Err(CodexError::wrong_state(format!(
-            "updated_at of {} is neither timestamptz nor timestamp",
-            row.table()
-        )));
-    }
+    let column = (row.column("updated_at", pg_sys::TIMESTAMPTZOID)).or_else(|lacking| {
+        row.column("updated_at", pg_sys::TIMESTAMPOID)
+            .map_err(|_| lacking)
+    })?;
     // SAFETY: a trigger runs inside a transaction.
     let now = unsafe { pg_sys::GetCurrentTransactionStartTimestamp() };
     Ok(row.with([(column, pg_sys::Datum::from(now))]))

@@ -19,6 +19,7 @@
 //! not have, none of it can be named.
 
 use crate::error::{CodexError, OrRaise, Outcome, required};
+use crate::schema::locks::one_at_a_time;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_identifier, quote_literal};
 use std::fmt;
@@ -253,6 +254,7 @@ COMMENT ON FUNCTION revoke_role(regrole) IS
 fn revoke_role(role: Option<pg_sys::Oid>) {
     let run = || {
         let role = required(role, "role")?;
+        one_at_a_time()?;
         Spi::connect_mut(|client| {
             crate::statement::refuse_on_a_standby();
             let role = Role::of(client, role)?;
@@ -272,6 +274,7 @@ fn revoke_role(role: Option<pg_sys::Oid>) {
 
 fn give(role: Option<pg_sys::Oid>, kind: Kind) -> Outcome<()> {
     let role = required(role, "role")?;
+    one_at_a_time()?;
     Spi::connect_mut(|client| {
         crate::statement::refuse_on_a_standby();
         let role = Role::of(client, role)?;
@@ -477,8 +480,8 @@ COMMENT ON FUNCTION grant_operator_role(regrole) IS
 fn grant_operator_role(role: Option<pg_sys::Oid>) {
     let grant = || {
         let role = required(role, "role")?;
+        one_at_a_time()?;
         Spi::connect_mut(|client| {
-            crate::statement::refuse_on_a_standby();
             let role = Role::of(client, role)?;
             run(
                 client,

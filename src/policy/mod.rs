@@ -18,6 +18,7 @@ mod selftest;
 
 use crate::argument::Regclass;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
+use crate::schema::locks::one_at_a_time;
 use pgrx::PgRelation;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiClient, quote_identifier};
@@ -141,7 +142,9 @@ fn protect(
     user_writes: default!(Option<bool>, true),
 ) {
     (|| {
-        let target = Target::of(&required(target, "target")?.open("target")?)?;
+        let target = required(target, "target")?;
+        one_at_a_time()?;
+        let target = Target::of(&target.open("target")?)?;
         let columns = Columns {
             workspace: required(workspace_column, "workspace_column")?,
             user: user_column,
@@ -149,7 +152,6 @@ fn protect(
         let subquery = required(subquery, "subquery")?;
         let user_writes = required(user_writes, "user_writes")?;
         Spi::connect_mut(|client| {
-            crate::statement::refuse_on_a_standby();
             target.require_uuid(client, "workspace_column", columns.workspace)?;
             if let Some(user) = columns.user {
                 target.require_uuid(client, "user_column", user)?;
@@ -227,9 +229,10 @@ fn write_policies(
 #[search_path(pg_catalog, pg_temp)]
 fn protect_shared(target: Option<Regclass>) {
     (|| {
-        let target = Target::of(&required(target, "target")?.open("target")?)?;
+        let target = required(target, "target")?;
+        one_at_a_time()?;
+        let target = Target::of(&target.open("target")?)?;
         Spi::connect_mut(|client| {
-            crate::statement::refuse_on_a_standby();
             for table in with_partitions(client, &target)? {
                 begin_policies(client, &table)?;
                 client.update(
@@ -261,7 +264,9 @@ fn protect_shared(target: Option<Regclass>) {
 #[search_path(pg_catalog, pg_temp)]
 fn unprotect(target: Option<Regclass>) {
     (|| {
-        let target = Target::of(&required(target, "target")?.open("target")?)?;
+        let target = required(target, "target")?;
+        one_at_a_time()?;
+        let target = Target::of(&target.open("target")?)?;
         if grants::is_codex_table(&format!("{}.{}", target.schema, target.name)) {
             return Err(CodexError::wrong_state(format!(
                 "{} is a table of the Codex and stays protected",
@@ -270,7 +275,6 @@ fn unprotect(target: Option<Regclass>) {
             .with_hint("codex.rollback() takes the tables of the Codex away."));
         }
         Spi::connect_mut(|client| {
-            crate::statement::refuse_on_a_standby();
             for table in with_partitions(client, &target)? {
                 drop_policies(client, &table)?;
                 if policies_of(client, &table)?.is_empty() {

@@ -247,9 +247,9 @@ fn tables(client: &SpiClient<'_>) -> Outcome<Vec<Table>> {
             &format!(
                 "SELECT c.oid,
                      pg_catalog.format('%I.%I', n.nspname, c.relname),
-                     (pg_catalog.regexp_match(pg_catalog.pg_get_expr(p.polqual, c.oid), '^\\(\"?(.+?)\"? = '))[1],
+                     (pg_catalog.regexp_match(pg_catalog.pg_get_expr(p.polqual, c.oid), '^[(]\"?(.+?)\"? = '))[1],
                      (
-                         SELECT (pg_catalog.regexp_match(pg_catalog.pg_get_expr(o.polqual, c.oid), '\\(\"?([^( \"]+)\"? = \\(? ?(?:SELECT )?codex\\.current_user_id'))[1]
+                         SELECT (pg_catalog.regexp_match(pg_catalog.pg_get_expr(o.polqual, c.oid), '[(]\"?([^( \"]+)\"? = [(]? ?(?:SELECT )?codex[.]current_user_id'))[1]
                          FROM pg_catalog.pg_policy AS o
                          WHERE o.polrelid = c.oid
                              AND o.polname::text LIKE '%{}'
@@ -574,7 +574,7 @@ fn columns(client: &SpiClient<'_>, table: pg_sys::Oid) -> Outcome<Vec<Column>> {
                  pg_catalog.format_type(a.atttypid, a.atttypmod),
                  t.typcategory::text,
                  (
-                     SELECT (pg_catalog.regexp_match(pg_catalog.pg_get_constraintdef(k.oid), 'ARRAY\\[''((?:[^'']|'''')*)'''))[1]
+                     SELECT (pg_catalog.regexp_match(pg_catalog.pg_get_constraintdef(k.oid), 'ARRAY[[]''((?:[^'']|'''')*)'''))[1]
                      FROM pg_catalog.pg_constraint AS k
                      WHERE k.conrelid = a.attrelid
                          AND k.contype = 'c'

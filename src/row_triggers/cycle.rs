@@ -29,9 +29,9 @@ const PARENT_COLUMNS: [&str; 2] = ["parent_quest_id", "required_previous_achieve
 /// A row that is its own parent is left to the CHECK of its table.
 fn without_cycle(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     let row = Row::of(data)?;
-    let Some((parent_name, parent_column)) = PARENT_COLUMNS
-        .iter()
-        .find_map(|name| Some((*name, row.find_column(name)?)))
+    let Some(parent_name) = PARENT_COLUMNS
+        .into_iter()
+        .find(|name| row.find_column(name).is_some())
     else {
         return Err(CodexError::wrong_state(format!(
             "the trigger function refuse_cycle works on tables with a column {}, and {} has none",
@@ -39,8 +39,9 @@ fn without_cycle(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
             row.table()
         )));
     };
-    let id_column = row.column("id")?;
-    let workspace_column = row.column("workspace_id")?;
+    let parent_column = row.column(parent_name, pg_sys::UUIDOID)?;
+    let id_column = row.column("id", pg_sys::UUIDOID)?;
+    let workspace_column = row.column("workspace_id", pg_sys::UUIDOID)?;
     // A NULL id or workspace is refused by the table itself.
     let (Some(parent), Some(id), Some(workspace)) = (
         row.new_value::<pgrx::Uuid>(parent_column),

@@ -53,6 +53,14 @@ pub fn exclude_other_migrations(client: &mut SpiClient<'_>) -> Outcome<()> {
     Ok(())
 }
 
+/// [`exclude_other_migrations`] for everything else that changes definitions or privileges: two sessions that
+/// change the same row of the catalog at once would end in "tuple concurrently updated" (XX000). To be called
+/// before a relation is opened, so that nobody waits for it while holding one.
+pub fn one_at_a_time() -> Outcome<()> {
+    crate::statement::refuse_on_a_standby();
+    Spi::connect_mut(exclude_other_migrations)
+}
+
 /// Takes all the locks, or fails with 55P03 and says who holds them; nothing is held then.
 pub fn take(
     client: &mut SpiClient<'_>,

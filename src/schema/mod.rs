@@ -25,7 +25,7 @@ mod database;
 mod foundation;
 mod ledger;
 mod legacy;
-mod locks;
+pub mod locks;
 mod migrate;
 mod repair;
 mod rollback;

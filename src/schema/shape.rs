@@ -83,7 +83,7 @@ pub fn of_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
          SELECT w.relation, 'constraint', k.conname::text,
                 CASE WHEN k.contype = 'f' AND k.confrelid = $2
                      THEN pg_catalog.regexp_replace(
-                              pg_catalog.pg_get_constraintdef(k.oid), 'REFERENCES [^(]+\\(', 'REFERENCES :users(')
+                              pg_catalog.pg_get_constraintdef(k.oid), 'REFERENCES [^(]+[(]', 'REFERENCES :users(')
                      ELSE pg_catalog.pg_get_constraintdef(k.oid)
                 END
            FROM wanted AS w

@@ -23,20 +23,24 @@ fn complete(data: &pg_sys::TriggerData) -> Outcome<pg_sys::HeapTuple> {
     };
     let mut row = Row::of(data)?;
     for triple in arguments.chunks_exact(3) {
-        let column = row.column(&triple[0])?;
+        let is_workspace = triple[0] == "workspace_id";
+        let column = if is_workspace {
+            row.column(&triple[0], pg_sys::UUIDOID)?
+        } else {
+            row.text_column(&triple[0])?
+        };
         if row.is_given(column) {
             continue;
         }
-        let datum = if triple[0] == "workspace_id" {
-            let from = row.column(&triple[1])?;
+        let datum = if is_workspace {
+            let from = row.column(&triple[1], pg_sys::UUIDOID)?;
             match row.new_value::<pgrx::Uuid>(from) {
                 Some(parent) => workspace_of(&triple[2], parent)?.and_then(IntoDatum::into_datum),
                 None => None,
             }
         } else {
-            let older = row
-                .find_column(&triple[1])
-                .and_then(|older| row.new_value::<String>(older));
+            let older =
+                (row.text_column(&triple[1]).ok()).and_then(|older| row.new_value::<String>(older));
             let text = older
                 .filter(|text| !text.trim().is_empty())
                 .unwrap_or_else(|| triple[2].clone());
