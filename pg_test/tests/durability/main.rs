@@ -1,5 +1,10 @@
 //! Nothing is ever lost: dumps, crashes, cancelled statements, and calls that no sane caller makes.
 
+mod cancel;
+mod crash;
+mod dice;
 mod dump_and_restore;
+mod fuzz;
 mod picture;
+mod private_server;
 mod story;
