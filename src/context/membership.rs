@@ -12,7 +12,7 @@
 use super::transaction;
 use pgrx::Uuid;
 use pgrx::prelude::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::CStr;
 use std::num::NonZeroUsize;
@@ -306,6 +306,69 @@ pub fn non_members(workspace: Uuid, users: &[Uuid]) -> Vec<Uuid> {
     }
 }
 
+/// Where the membership table keeps what we look for. Found once, and again after the table was altered.
+#[derive(Clone, Copy)]
+struct Layout {
+    table: pg_sys::Oid,
+    workspace_column: pg_sys::AttrNumber,
+    user_column: pg_sys::AttrNumber,
+    /// An index, with the columns at its front that a look-up can use.
+    index: Option<(pg_sys::Oid, [Option<pg_sys::AttrNumber>; 2])>,
+}
+
+thread_local! {
+    static LAYOUT: Cell<Option<Layout>> = const { Cell::new(None) };
+    /// Counts what we were told of altered relations.
+    static ALTERATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Layout {
+    /// That of the opened table; None when it has not the two columns. The lock on it has let in every message
+    /// about a change, so what is kept is right.
+    fn of(table: pg_sys::Oid, opened: &Opened) -> Option<Self> {
+        if let Some(layout) = LAYOUT.get()
+            && layout.table == table
+        {
+            return Some(layout);
+        }
+        let before = ALTERATIONS.get();
+        let workspace_column = opened.column(c"workspace_id", pg_sys::UUIDOID)?;
+        let user_column = opened.column(c"user_id", pg_sys::UUIDOID)?;
+        let layout = Self {
+            table,
+            workspace_column,
+            user_column,
+            index: opened
+                .index_on([workspace_column, user_column])
+                .map(|(index, columns)| {
+                    (index, [columns.first().copied(), columns.get(1).copied()])
+                }),
+        };
+        // Opening the indexes lets in messages, too: what was altered meanwhile is looked at again next time.
+        if ALTERATIONS.get() == before {
+            LAYOUT.set(Some(layout));
+        }
+        Some(layout)
+    }
+}
+
+/// Has Postgres tell us when a table is altered or its indexes change. Called once, when the library is loaded.
+pub fn watch() {
+    // SAFETY: the callback is a plain function of a library that is never unloaded; it touches one cell.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(at_altered_relation), pg_sys::Datum::from(0));
+    }
+}
+
+unsafe extern "C-unwind" fn at_altered_relation(_: pg_sys::Datum, relation: pg_sys::Oid) {
+    ALTERATIONS.set(ALTERATIONS.get().wrapping_add(1));
+    if let Some(layout) = LAYOUT.get()
+        && (relation == layout.table || relation == pg_sys::InvalidOid)
+    {
+        LAYOUT.set(None);
+    }
+}
+
 /// The membership table, opened.
 struct Members {
     table: Opened,
@@ -316,15 +379,15 @@ struct Members {
 
 impl Members {
     fn open(table: pg_sys::Oid) -> Option<Self> {
-        let table = Opened::open(table)?;
-        let workspace_column = table.column(c"workspace_id", pg_sys::UUIDOID)?;
-        let user_column = table.column(c"user_id", pg_sys::UUIDOID)?;
-        let index = table.index_on([workspace_column, user_column]);
+        let opened = Opened::open(table)?;
+        let layout = Layout::of(table, &opened)?;
         Some(Self {
-            table,
-            workspace_column,
-            user_column,
-            index,
+            table: opened,
+            workspace_column: layout.workspace_column,
+            user_column: layout.user_column,
+            index: layout
+                .index
+                .map(|(index, columns)| (index, columns.into_iter().flatten().collect())),
         })
     }
 

@@ -37,6 +37,7 @@ use settings::Mode;
 pub fn define_settings() {
     settings::define();
     transaction::watch();
+    membership::watch();
 }
 
 /// What the settings and the claims say, before membership is looked at.

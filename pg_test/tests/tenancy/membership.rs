@@ -289,6 +289,49 @@ fn the_older_membership_table_is_taken_where_the_newer_is_missing() {
 }
 
 #[test]
+fn a_session_follows_the_membership_table_when_it_is_altered() {
+    let mut scene = Scene::new();
+    let mut anna = scene.anna();
+    assert_eq!(here(&mut anna), Some(scene.acme));
+    // What the look-up of this session has kept must not outlive any of these.
+    for change in [
+        "CREATE UNIQUE INDEX CONCURRENTLY members_by_user ON public.workspace_members (user_id, workspace_id)",
+        "DROP INDEX CONCURRENTLY public.members_by_user",
+        "ALTER TABLE public.workspace_members DROP CONSTRAINT workspace_members_pkey",
+        "DROP INDEX CONCURRENTLY public.workspace_members_user_id_idx",
+        "ALTER TABLE public.workspace_members ADD COLUMN extra uuid DEFAULT codex.uuid_v7()",
+        "CREATE INDEX ON public.workspace_members (extra, user_id)",
+        "VACUUM FULL public.workspace_members",
+        "ALTER TABLE public.workspace_members DROP COLUMN role",
+        "CREATE INDEX ON public.workspace_members (workspace_id)",
+        "REINDEX TABLE CONCURRENTLY public.workspace_members",
+        "ALTER TABLE public.workspace_members ADD PRIMARY KEY (workspace_id, user_id)",
+        "CREATE TABLE public.copy (LIKE public.workspace_members); INSERT INTO public.copy TABLE public.workspace_members; DROP TABLE public.workspace_members; ALTER TABLE public.copy RENAME TO workspace_members",
+    ] {
+        scene.admin.batch_execute(change).unwrap();
+        assert_eq!(here(&mut anna), Some(scene.acme), "{change}");
+        set(&mut anna, Some(scene.bolt), Some(scene.anna));
+        assert_eq!(here(&mut anna), None, "{change}");
+        set(&mut anna, Some(scene.acme), Some(scene.anna));
+    }
+    scene
+        .admin
+        .batch_execute("ALTER TABLE public.workspace_members RENAME COLUMN user_id TO who")
+        .unwrap();
+    assert_eq!(here(&mut anna), None);
+    scene
+        .admin
+        .batch_execute("ALTER TABLE public.workspace_members RENAME COLUMN who TO user_id")
+        .unwrap();
+    assert_eq!(here(&mut anna), Some(scene.acme));
+    scene
+        .admin
+        .batch_execute("DROP TABLE public.workspace_members")
+        .unwrap();
+    assert_eq!(here(&mut anna), None);
+}
+
+#[test]
 fn a_service_is_what_was_granted_and_what_inherits_it() {
     let mut scene = Scene::new();
     let service = scene.db.role("service");
