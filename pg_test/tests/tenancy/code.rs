@@ -147,7 +147,15 @@ fn query_to_xml_and_other_indirect_queries_see_what_the_caller_sees() {
         "SELECT string_agg(name, ',') FROM public.invoker_view",
         "SELECT string_agg(c::text, ',') FROM public.campaigns AS c",
     ] {
-        let seen: String = value(&mut session, sql, &[]);
+        let seen: String = match session.query_one(sql, &[]) {
+            Ok(row) => row.get(0),
+            Err(error) => {
+                // A server may be built without libxml.
+                let failure = codex_pg_test::Failure::from(&error);
+                assert_eq!(failure.message, "unsupported XML feature", "{sql}");
+                continue;
+            }
+        };
         assert!(seen.contains("Acme campaign"), "{sql}");
         assert!(!seen.contains("Bolt"), "{sql}: {seen}");
     }
