@@ -99,53 +99,52 @@ CREATE TABLE public.user_stats (
     id uuid PRIMARY KEY DEFAULT codex.uuid_v7(),
     workspace_id uuid NOT NULL REFERENCES public.workspaces (id) ON DELETE CASCADE,
     user_id uuid NOT NULL REFERENCES :users (id) ON DELETE CASCADE,
-    campaigns_created integer DEFAULT 0
-        CHECK (campaigns_created >= 0),
-    campaigns_active integer DEFAULT 0
-        CHECK (campaigns_active >= 0),
-    campaigns_completed integer DEFAULT 0
-        CHECK (campaigns_completed >= 0),
-    total_campaign_reach bigint DEFAULT 0
-        CHECK (total_campaign_reach >= 0),
-    content_pieces_created integer DEFAULT 0
-        CHECK (content_pieces_created >= 0),
-    content_pieces_published integer DEFAULT 0
-        CHECK (content_pieces_published >= 0),
-    total_engagement_count bigint DEFAULT 0
-        CHECK (total_engagement_count >= 0),
-    moves_created integer DEFAULT 0
-        CHECK (moves_created >= 0),
-    moves_executed integer DEFAULT 0
-        CHECK (moves_executed >= 0),
-    moves_successful integer DEFAULT 0
-        CHECK (moves_successful >= 0),
-    success_rate_percentage numeric
-        CHECK (success_rate_percentage BETWEEN 0 AND 100),
-    collaborations_count integer DEFAULT 0
-        CHECK (collaborations_count >= 0),
-    teams_joined integer DEFAULT 0
-        CHECK (teams_joined >= 0),
-    total_points integer DEFAULT 0
-        CHECK (total_points >= 0),
-    achievements_unlocked integer DEFAULT 0
-        CHECK (achievements_unlocked >= 0),
-    achievements_in_progress integer DEFAULT 0
-        CHECK (achievements_in_progress >= 0),
+    campaigns_created integer DEFAULT 0,
+    campaigns_active integer DEFAULT 0,
+    campaigns_completed integer DEFAULT 0,
+    total_campaign_reach bigint DEFAULT 0,
+    content_pieces_created integer DEFAULT 0,
+    content_pieces_published integer DEFAULT 0,
+    total_engagement_count bigint DEFAULT 0,
+    moves_created integer DEFAULT 0,
+    moves_executed integer DEFAULT 0,
+    moves_successful integer DEFAULT 0,
+    success_rate_percentage numeric,
+    collaborations_count integer DEFAULT 0,
+    teams_joined integer DEFAULT 0,
+    total_points integer DEFAULT 0,
+    achievements_unlocked integer DEFAULT 0,
+    achievements_in_progress integer DEFAULT 0,
     badges_earned text[],
-    login_count integer DEFAULT 0
-        CHECK (login_count >= 0),
+    login_count integer DEFAULT 0,
     last_active_at timestamptz,
-    total_hours_engaged integer DEFAULT 0
-        CHECK (total_hours_engaged >= 0),
-    experience_level integer DEFAULT 1
-        CHECK (experience_level >= 1),
-    experience_percentage numeric DEFAULT 0
-        CHECK (experience_percentage BETWEEN 0 AND 100),
+    total_hours_engaged integer DEFAULT 0,
+    experience_level integer DEFAULT 1,
+    experience_percentage numeric DEFAULT 0,
     stats_last_updated timestamptz DEFAULT now(),
     created_at timestamptz DEFAULT now(),
     updated_at timestamptz DEFAULT now(),
     CONSTRAINT user_stats_workspace_id_id_key UNIQUE (workspace_id, id),
     CONSTRAINT user_stats_moves_check CHECK (moves_successful <= moves_executed),
+    -- Few checks over many columns: Postgres parses every check anew for every statement that writes.
+    CONSTRAINT user_stats_counts_check CHECK (
+        least(
+            campaigns_created, campaigns_active, campaigns_completed,
+            content_pieces_created, content_pieces_published,
+            moves_created, moves_executed, moves_successful,
+            collaborations_count, teams_joined,
+            total_points, achievements_unlocked, achievements_in_progress,
+            login_count, total_hours_engaged
+        ) >= 0
+    ),
+    CONSTRAINT user_stats_experience_level_check CHECK (experience_level >= 1),
+    CONSTRAINT user_stats_totals_check CHECK (
+        least(total_campaign_reach, total_engagement_count) >= 0
+    ),
+    CONSTRAINT user_stats_percentages_check CHECK (
+        least(success_rate_percentage, experience_percentage) >= 0
+        AND greatest(success_rate_percentage, experience_percentage) <= 100
+    ),
     CONSTRAINT user_stats_workspace_id_user_id_key UNIQUE (workspace_id, user_id)
 ) WITH (fillfactor = 80);
 

@@ -106,12 +106,9 @@ CREATE TABLE public.agent_assignments (
     assignment_config jsonb,
     task_queue jsonb,
     execution_constraints jsonb,
-    tasks_assigned integer DEFAULT 0
-        CHECK (tasks_assigned >= 0),
-    tasks_completed integer DEFAULT 0
-        CHECK (tasks_completed >= 0),
-    tasks_failed integer DEFAULT 0
-        CHECK (tasks_failed >= 0),
+    tasks_assigned integer DEFAULT 0,
+    tasks_completed integer DEFAULT 0,
+    tasks_failed integer DEFAULT 0,
     total_tokens_used bigint DEFAULT 0
         CHECK (total_tokens_used >= 0),
     total_cost_incurred numeric DEFAULT 0
@@ -120,6 +117,7 @@ CREATE TABLE public.agent_assignments (
     created_at timestamptz DEFAULT now(),
     updated_at timestamptz DEFAULT now(),
     CONSTRAINT agent_assignments_workspace_id_id_key UNIQUE (workspace_id, id),
+    CONSTRAINT agent_assignments_tasks_check CHECK (least(tasks_assigned, tasks_completed, tasks_failed) >= 0),
     CONSTRAINT agent_assignments_assigned_to_campaign_id_fkey FOREIGN KEY (workspace_id, assigned_to_campaign_id)
         REFERENCES public.campaigns (workspace_id, id) ON DELETE CASCADE
 ) WITH (fillfactor = 80);
@@ -153,51 +151,59 @@ CREATE TABLE public.agent_performance (
     measurement_date date NOT NULL,
     measurement_hour integer
         CHECK (measurement_hour BETWEEN 0 AND 23),
-    execution_count integer DEFAULT 0
-        CHECK (execution_count >= 0),
-    success_count integer DEFAULT 0
-        CHECK (success_count >= 0),
-    failure_count integer DEFAULT 0
-        CHECK (failure_count >= 0),
-    error_count integer DEFAULT 0
-        CHECK (error_count >= 0),
-    avg_execution_time_seconds numeric
-        CHECK (avg_execution_time_seconds >= 0 AND avg_execution_time_seconds < 'Infinity'),
-    min_execution_time_seconds numeric
-        CHECK (min_execution_time_seconds >= 0 AND min_execution_time_seconds < 'Infinity'),
-    max_execution_time_seconds numeric
-        CHECK (max_execution_time_seconds >= 0 AND max_execution_time_seconds < 'Infinity'),
-    p50_execution_time_seconds numeric
-        CHECK (p50_execution_time_seconds >= 0 AND p50_execution_time_seconds < 'Infinity'),
-    p95_execution_time_seconds numeric
-        CHECK (p95_execution_time_seconds >= 0 AND p95_execution_time_seconds < 'Infinity'),
-    p99_execution_time_seconds numeric
-        CHECK (p99_execution_time_seconds >= 0 AND p99_execution_time_seconds < 'Infinity'),
-    total_input_tokens bigint DEFAULT 0
-        CHECK (total_input_tokens >= 0),
-    total_output_tokens bigint DEFAULT 0
-        CHECK (total_output_tokens >= 0),
-    avg_input_tokens_per_execution numeric
-        CHECK (avg_input_tokens_per_execution >= 0 AND avg_input_tokens_per_execution < 'Infinity'),
-    avg_output_tokens_per_execution numeric
-        CHECK (avg_output_tokens_per_execution >= 0 AND avg_output_tokens_per_execution < 'Infinity'),
-    total_cost_incurred numeric DEFAULT 0
-        CHECK (total_cost_incurred >= 0 AND total_cost_incurred < 'Infinity'),
-    avg_cost_per_execution numeric
-        CHECK (avg_cost_per_execution >= 0 AND avg_cost_per_execution < 'Infinity'),
-    success_rate_percentage numeric
-        CHECK (success_rate_percentage BETWEEN 0 AND 100),
-    error_rate_percentage numeric
-        CHECK (error_rate_percentage BETWEEN 0 AND 100),
-    quality_score numeric
-        CHECK (quality_score BETWEEN 0 AND 100),
+    execution_count integer DEFAULT 0,
+    success_count integer DEFAULT 0,
+    failure_count integer DEFAULT 0,
+    error_count integer DEFAULT 0,
+    avg_execution_time_seconds numeric,
+    min_execution_time_seconds numeric,
+    max_execution_time_seconds numeric,
+    p50_execution_time_seconds numeric,
+    p95_execution_time_seconds numeric,
+    p99_execution_time_seconds numeric,
+    total_input_tokens bigint DEFAULT 0,
+    total_output_tokens bigint DEFAULT 0,
+    avg_input_tokens_per_execution numeric,
+    avg_output_tokens_per_execution numeric,
+    total_cost_incurred numeric DEFAULT 0,
+    avg_cost_per_execution numeric,
+    success_rate_percentage numeric,
+    error_rate_percentage numeric,
+    quality_score numeric,
     created_at timestamptz DEFAULT now(),
-    total_execution_time_seconds numeric NOT NULL DEFAULT 0
-        CHECK (total_execution_time_seconds >= 0 AND total_execution_time_seconds < 'Infinity'),
+    total_execution_time_seconds numeric NOT NULL DEFAULT 0,
     execution_time_sketch bytea,
     CONSTRAINT agent_performance_workspace_id_id_key UNIQUE (workspace_id, id),
     CONSTRAINT agent_performance_bucket_key UNIQUE NULLS NOT DISTINCT (workspace_id, agent_id, measurement_date, measurement_hour),
-    CONSTRAINT agent_performance_counts_check CHECK (success_count + failure_count <= execution_count)
+    -- Few checks over many columns: Postgres parses every check anew for every statement that writes, and one for
+    -- each of the twenty columns took longer than the write itself.
+    CONSTRAINT agent_performance_outcomes_check CHECK (success_count + failure_count <= execution_count),
+    CONSTRAINT agent_performance_counts_check CHECK (
+        least(execution_count, success_count, failure_count, error_count) >= 0
+    ),
+    CONSTRAINT agent_performance_tokens_check CHECK (
+        least(total_input_tokens, total_output_tokens) >= 0
+    ),
+    CONSTRAINT agent_performance_amounts_check CHECK (
+        least(
+            total_execution_time_seconds, avg_execution_time_seconds,
+            min_execution_time_seconds, max_execution_time_seconds,
+            p50_execution_time_seconds, p95_execution_time_seconds, p99_execution_time_seconds,
+            avg_input_tokens_per_execution, avg_output_tokens_per_execution,
+            total_cost_incurred, avg_cost_per_execution
+        ) >= 0
+        AND greatest(
+            total_execution_time_seconds, avg_execution_time_seconds,
+            min_execution_time_seconds, max_execution_time_seconds,
+            p50_execution_time_seconds, p95_execution_time_seconds, p99_execution_time_seconds,
+            avg_input_tokens_per_execution, avg_output_tokens_per_execution,
+            total_cost_incurred, avg_cost_per_execution
+        ) < 'Infinity'
+    ),
+    CONSTRAINT agent_performance_percentages_check CHECK (
+        least(success_rate_percentage, error_rate_percentage, quality_score) >= 0
+        AND greatest(success_rate_percentage, error_rate_percentage, quality_score) <= 100
+    )
 ) WITH (fillfactor = 70);
 
 COMMENT ON TABLE public.agent_performance IS

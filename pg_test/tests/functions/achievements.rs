@@ -552,6 +552,33 @@ fn hard_case_08_a_negative_reward_is_refused() {
 }
 
 #[test]
+fn hard_case_08_no_counter_of_a_user_is_negative() {
+    let mut scene = Scene::new();
+    scene
+        .admin
+        .execute(
+            "INSERT INTO public.user_stats (workspace_id, user_id) VALUES ($1, $2)",
+            &[&scene.workspace, &scene.user],
+        )
+        .unwrap();
+    let counters: Vec<String> = value(
+        &mut scene.admin,
+        "SELECT array_agg(column_name::text)
+         FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name = 'user_stats'
+           AND data_type IN ('integer', 'bigint') AND column_name <> 'experience_level'",
+        &[],
+    );
+    assert_eq!(counters.len(), 17);
+    for counter in counters {
+        for wrong in ["-1", "-2147483648"] {
+            let sql = format!("UPDATE public.user_stats SET {counter} = {wrong}");
+            fails_with(scene.admin.batch_execute(&sql), "23514");
+        }
+    }
+}
+
+#[test]
 fn hard_case_09_totals_near_two_to_the_31() {
     let mut scene = Scene::new();
     let most = scene.achievement(Some(i32::MAX - 5));

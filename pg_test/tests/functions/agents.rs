@@ -547,6 +547,50 @@ fn hard_case_23_bad_values_are_refused() {
 }
 
 #[test]
+fn hard_case_23_nor_does_a_table_take_them_in_any_column() {
+    let mut scene = Scene::new();
+    scene.record("1, 1, 1, 1, true").unwrap();
+    scene.assignment(None);
+    let columns = scene
+        .admin
+        .query(
+            "SELECT table_name::text, column_name::text, data_type = 'numeric', column_name LIKE '%percentage' OR column_name = 'quality_score'
+             FROM information_schema.columns
+             WHERE table_schema = 'public' AND table_name IN ('agent_performance', 'agent_assignments')
+               AND data_type IN ('integer', 'bigint', 'numeric')",
+            &[],
+        )
+        .unwrap();
+    assert_eq!(columns.len(), 26);
+    for row in columns {
+        let (table, column): (&str, &str) = (row.get(0), row.get(1));
+        let mut wrong = vec!["-1"];
+        if row.get(2) {
+            wrong.extend(["'NaN'", "'Infinity'", "'-Infinity'", "-0.000001"]);
+        }
+        if row.get(3) {
+            wrong.push("100.000001");
+        }
+        for value in wrong {
+            let sql = format!("UPDATE public.{table} SET {column} = {value}");
+            let failure = fails_with(scene.admin.batch_execute(&sql), "23514");
+            assert!(failure.message.contains(table), "{sql}: {failure}");
+        }
+        scene
+            .admin
+            .batch_execute(&format!(
+                "BEGIN; UPDATE public.{table} SET {column} = 0; ROLLBACK"
+            ))
+            .unwrap_or_else(|error| {
+                // Fewer executions than outcomes, and more outcomes than executions, are refused as well.
+                let failure = Failure::from(&error);
+                assert!(failure.message.contains("outcomes"), "{column}: {failure}");
+                scene.admin.batch_execute("ROLLBACK").unwrap();
+            });
+    }
+}
+
+#[test]
 fn tiny_and_huge_amounts_that_a_double_holds_are_recorded() {
     let mut scene = Scene::new();
     for amount in ["0", "1e-400", "1e-300", "1e300", "1.7e308"] {
