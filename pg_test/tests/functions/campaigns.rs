@@ -242,6 +242,68 @@ fn hard_case_49_a_thousand_quests_are_one_update_of_their_campaign() {
 }
 
 #[test]
+fn hard_case_49_every_kind_of_statement_counts_once() {
+    let mut scene = Scene::new();
+    let (first, second) = (scene.campaign("First"), scene.campaign("Second"));
+    let both = [first, second];
+    let workspace = scene.workspace;
+    let (one, two) = (scene.quest(first), scene.quest(second));
+    for (sql, expected) in [
+        // Inserts nothing but a change of a row that is there.
+        (
+            format!(
+                "INSERT INTO public.campaign_quests (id, workspace_id, campaign_id, name)
+                 VALUES ('{one}', '{workspace}', '{first}', 'Again')
+                 ON CONFLICT (id) DO UPDATE SET name = excluded.name"
+            ),
+            [1, 0],
+        ),
+        (
+            format!(
+                "INSERT INTO public.campaign_quests (id, workspace_id, campaign_id, name)
+                 VALUES ('{one}', '{workspace}', '{first}', 'Again')
+                 ON CONFLICT DO NOTHING"
+            ),
+            [0, 0],
+        ),
+        // Deletes one, changes the other, adds a third.
+        (
+            format!(
+                "MERGE INTO public.campaign_quests AS q
+                 USING (VALUES ('{one}'::uuid), ('{two}'), (gen_random_uuid())) AS v (id) ON q.id = v.id
+                 WHEN MATCHED AND q.id = '{one}' THEN DELETE
+                 WHEN MATCHED THEN UPDATE SET name = 'Merged'
+                 WHEN NOT MATCHED THEN
+                     INSERT (id, workspace_id, campaign_id, name) VALUES (v.id, '{workspace}', '{second}', 'New')"
+            ),
+            [1, 1],
+        ),
+        (
+            format!(
+                "WITH added AS (
+                     INSERT INTO public.campaign_quests (workspace_id, campaign_id, name)
+                     VALUES ('{workspace}', '{first}', 'By a CTE') RETURNING id
+                 )
+                 SELECT count(*) FROM added"
+            ),
+            [1, 0],
+        ),
+        // More rows than fit into memory.
+        (
+            format!(
+                "SET work_mem = '64kB';
+                 INSERT INTO public.campaign_quests (workspace_id, campaign_id, name, description)
+                 SELECT '{workspace}', CASE WHEN number = 4000 THEN '{second}'::uuid ELSE '{first}' END, 'Many', repeat('x', 500)
+                 FROM generate_series(1, 4000) AS number"
+            ),
+            [1, 1],
+        ),
+    ] {
+        assert_eq!(scene.updates_by(&sql, &both), expected, "{sql}");
+    }
+}
+
+#[test]
 fn hard_case_49_statements_of_one_transaction_update_a_campaign_once() {
     let mut scene = Scene::new();
     let campaign = scene.campaign("First");
