@@ -7,7 +7,7 @@ export PG
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql stop test test-pure test-inside test-pg lint format build install package clean
+.PHONY: help demo psql stop test test-pure test-inside test-pg lint shape format build install package clean
 
 help: ## list the targets
 	@echo "raptorflow_codex"
@@ -39,6 +39,9 @@ test-pg: ## the tests that run as a client; ONLY=tenancy runs one folder of pg_t
 
 lint: ## formatting, clippy, rustdoc, shellcheck
 	@tools/test lint
+
+shape: ## write anew what codex.verify() expects, after a change of a migration or a signature
+	@tools/shape
 
 format: ## format the Rust code
 	@cargo fmt --all

@@ -1,7 +1,7 @@
 //! The migrations this library knows, in order.
 //!
-//! Numbers up to 017 are the product's own. A released file never changes: the ledger keeps its checksum,
-//! and a test compares the files with `sql/migrations/released.sha256`.
+//! Numbers up to 017 are the product's own. A released file never changes: the ledger of every database keeps its
+//! checksum, and `codex.migrate()` refuses to go on from another text.
 
 use sha2::{Digest, Sha256};
 
