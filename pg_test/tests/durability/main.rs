@@ -3,8 +3,10 @@
 mod cancel;
 mod crash;
 mod dice;
+mod drop_extension;
 mod dump_and_restore;
 mod fuzz;
 mod picture;
 mod private_server;
+mod soak;
 mod story;

@@ -1,0 +1,150 @@
+//! Memory of a session stays what it is, however many calls it makes.
+
+use crate::dice::setting;
+use crate::story;
+use codex_pg_test::postgres::Client;
+use codex_pg_test::{Database, Uuid, value};
+
+const SESSIONS: usize = 8;
+
+/// What a session holds, in kilobytes: in the contexts of Postgres, and as the operating system sees it (what is
+/// its own, without the buffers that all share).
+#[derive(Clone, Copy, Debug)]
+struct Memory {
+    contexts: i64,
+    private: i64,
+}
+
+impl Memory {
+    fn of(client: &mut Client) -> Self {
+        let row = client
+            .query_one(
+                "SELECT pg_backend_pid(), (SELECT sum(total_bytes)::bigint / 1024 FROM pg_backend_memory_contexts)",
+                &[],
+            )
+            .expect("the memory contexts");
+        let (pid, contexts): (i32, i64) = (row.get(0), row.get(1));
+        let path = format!("/proc/{pid}/smaps_rollup");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            panic!("{path}: {error}; the server has to be on this machine, and readable")
+        });
+        let private = text
+            .lines()
+            .filter_map(|line| {
+                let amount = line
+                    .strip_prefix("Private_Clean:")
+                    .or_else(|| line.strip_prefix("Private_Dirty:"))?;
+                amount.trim().trim_end_matches(" kB").parse::<i64>().ok()
+            })
+            .sum();
+        Self { contexts, private }
+    }
+}
+
+/// Every function of the product once, refusals among them; rows are made and go away, so that tables stay small.
+const ROUND: &str = "
+    BEGIN;
+    SELECT codex.enter_workspace('{w}', '{u}');
+    SELECT codex.current_workspace_id(), codex.current_user_id(), codex.acts_for_workspace(), codex.is_workspace_member('{w}', '{u}');
+    SELECT codex.unlock_achievement('{u}', a.id, '{w}') FROM public.achievements AS a WHERE a.workspace_id = '{w}';
+    SELECT codex.record_agent_execution('{w}', a.id, n, 10, 20, 0.1, true, p_execution_id => gen_random_uuid())
+    FROM public.agent_registry AS a, generate_series(1, 5) AS n;
+    SELECT codex.agent_performance_summary('{w}');
+    SELECT codex.acknowledge_alert(codex.create_system_alert('{w}', 'error', 'high', 'T', repeat('D', 5000), p_dedup_key => 'soak'), '{u}');
+    SELECT codex.dismiss_alert(codex.create_system_alert('{w}', 'error', 'low', 'T', 'D'), '{u}');
+    SELECT codex.mark_notification_as_read(codex.send_user_notification('{w}', '{u}', 'alert', 'T', 'M'));
+    SELECT codex.send_user_notifications('{w}', ARRAY['{u}'::uuid], 'alert', 'T', 'M');
+    SELECT codex.mark_all_notifications_read('{u}');
+    SELECT codex.create_insight_from_signals('{w}', ARRAY(SELECT s.id FROM public.intelligence_signals AS s WHERE s.workspace_id = '{w}'),
+               'T', 'trend', ARRAY['C'], '{u}');
+    SELECT codex.get_active_insights('{w}');
+    SELECT codex.get_active_insights('{w}', 3);
+    SELECT codex.get_priority_signals('{w}');
+    SELECT codex.get_critical_alerts('{w}');
+    SELECT codex.get_user_unread_notifications('{u}');
+    INSERT INTO public.campaign_quests (workspace_id, campaign_id, name, parent_quest_id)
+    SELECT q.workspace_id, q.campaign_id, 'Soaked', q.id FROM public.campaign_quests AS q WHERE q.workspace_id = '{w}' LIMIT 5;
+    UPDATE public.user_stats SET moves_executed = moves_executed + 1 WHERE user_id = '{u}';
+    SAVEPOINT s;
+    SELECT set_config('app.current_workspace_id', '{other}', true);
+    SELECT count(*) FROM public.campaigns;
+    ROLLBACK TO SAVEPOINT s;
+    DO $$ BEGIN PERFORM codex.acknowledge_alert(gen_random_uuid(), '{u}'); EXCEPTION WHEN no_data_found THEN NULL; END $$;
+    DO $$ BEGIN PERFORM codex.create_system_alert('{w}', 'nonsense', 'low', 'T', 'D'); EXCEPTION WHEN invalid_parameter_value THEN NULL; END $$;
+    DO $$ BEGIN PERFORM codex.record_agent_execution('{w}', gen_random_uuid(), 1, 1, 1, 1, true); EXCEPTION WHEN foreign_key_violation THEN NULL; END $$;
+    ROLLBACK";
+
+/// How many statements of the round call functions, each at least once.
+const CALLS_A_ROUND: usize = 40;
+
+#[test]
+fn memory_of_a_session_stays_flat() {
+    // After the first rounds every cache is filled: what comes on top with each round would be a leak.
+    const WARM_UP: usize = 30;
+    let rounds = setting("CODEX_SOAK_ROUNDS", 120);
+    let db = Database::migrated();
+    let mut admin = db.admin();
+    story::tell(&mut admin);
+    let people: Vec<(Uuid, Uuid)> = admin
+        .query(
+            "SELECT workspace_id, user_id FROM public.workspace_members ORDER BY user_id",
+            &[],
+        )
+        .expect("the members")
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect();
+    let other = people[0].0;
+    let service = db.role("service");
+    admin
+        .batch_execute(&format!(
+            "SELECT codex.grant_service_role('{service}'); GRANT pg_read_all_stats TO {service}"
+        ))
+        .expect("grants");
+
+    let memories = db.parallel_as(&service, SESSIONS, |number, client| {
+        let (workspace, user) = people[number % people.len()];
+        let round = ROUND
+            .replace("{w}", &workspace.to_string())
+            .replace("{u}", &user.to_string())
+            .replace("{other}", &other.to_string());
+        let go = |client: &mut Client, rounds: usize| {
+            for _ in 0..rounds {
+                client
+                    .batch_execute(&round)
+                    .unwrap_or_else(|error| panic!("{error:?}"));
+            }
+        };
+        go(client, WARM_UP);
+        let before = Memory::of(client);
+        go(client, rounds);
+        (before, Memory::of(client))
+    });
+    for (number, (before, after)) in memories.iter().enumerate() {
+        println!(
+            "session {number}: {} calls, {} kB in contexts and {} kB private before, {} and {} after",
+            rounds * CALLS_A_ROUND,
+            before.contexts,
+            before.private,
+            after.contexts,
+            after.private
+        );
+    }
+    for (before, after) in memories {
+        // Room for a block of an allocator that happened to be taken, whatever the number of rounds.
+        assert!(
+            after.contexts <= before.contexts + 1024,
+            "{before:?} {after:?}"
+        );
+        assert!(
+            after.private <= before.private + 4096,
+            "{before:?} {after:?}"
+        );
+    }
+    let verified: bool = value(
+        &mut admin,
+        "SELECT bool_and(passed) FROM codex.verify()",
+        &[],
+    );
+    assert!(verified);
+}
