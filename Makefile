@@ -7,7 +7,7 @@ export PG
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql stop test test-pure test-inside test-pg lint shape format build install package clean
+.PHONY: help demo psql stop test test-pure test-inside test-pg test-long lint shape format build install package clean
 
 help: ## list the targets
 	@echo "raptorflow_codex"
@@ -36,6 +36,9 @@ test-inside: ## the tests that run inside a server
 
 test-pg: ## the tests that run as a client; ONLY=tenancy runs one folder of pg_test/tests
 	@tools/test outside
+
+test-long: ## durability at length: 300,000 random calls, 40 crashes, a long soak; about half an hour
+	@tools/test long
 
 lint: ## formatting, clippy, rustdoc, shellcheck
 	@tools/test lint

@@ -728,6 +728,12 @@ fn attempt(
         (Ok(rows), Expected::NoRows) => (counted(*rows), *rows == 0),
         (Ok(rows), Expected::AtMost(most)) => (counted(*rows), *rows <= most),
         (Ok(rows), Expected::Refused) => (format!("allowed: {}", counted(*rows)), false),
+        // A foreign key that keeps the rows where they are keeps everybody's.
+        (Err(caught), Expected::AtMost(_))
+            if caught.sqlstate() == PgSqlErrorCode::ERRCODE_FOREIGN_KEY_VIOLATION =>
+        {
+            (failure(caught), true)
+        }
         (Err(caught), _) => (
             failure(caught),
             caught.sqlstate() == PgSqlErrorCode::ERRCODE_INSUFFICIENT_PRIVILEGE,

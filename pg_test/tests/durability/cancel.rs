@@ -391,7 +391,7 @@ fn sweep(client: &mut Client, statement: &str, mut after_a_stop: impl FnMut(&mut
             .batch_execute(statement)
             .map_err(|error| Failure::from(&error));
         client
-            .batch_execute("SET statement_timeout = 0")
+            .batch_execute("RESET statement_timeout")
             .expect("the session goes on");
         match result {
             Ok(()) => return stopped,

@@ -176,7 +176,7 @@ fn every_format_brings_everything_back() {
         let target = restore(way, &file);
         before.assert_same(&Picture::of(&target), way.name);
         assert_eq!(definitions_before, definitions(&target), "{}", way.name);
-        works(&target);
+        works(&mut target.admin());
     }
 }
 
@@ -190,7 +190,7 @@ fn the_owner_of_the_tables_can_dump_them_without_being_a_superuser() {
         dump(&db, Some(&owner), way, &file);
         let target = restore(way, &file);
         before.assert_same(&Picture::of(&target), way.name);
-        works(&target);
+        works(&mut target.admin());
     }
 }
 
@@ -265,7 +265,7 @@ fn the_owner_can_restore_where_a_superuser_made_the_extension() {
     Picture::of(&db)
         .without(&but)
         .assert_same(&Picture::of(&target).without(&but), "restored by the owner");
-    works(&target);
+    works(&mut target.admin());
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn rows_alone_go_into_a_database_that_was_migrated() {
     Picture::of(&db)
         .without(&skip)
         .assert_same(&Picture::of(&target).without(&skip), "rows alone");
-    works(&target);
+    works(&mut target.admin());
 }
 
 #[test]
@@ -367,8 +367,7 @@ fn a_dump_by_a_role_under_row_level_security_is_refused_or_holds_one_workspace()
 }
 
 /// The functions and the policies do their work in a restored database.
-fn works(db: &Database) {
-    let mut admin = db.admin();
+pub fn works(admin: &mut Client) {
     let failed: Vec<String> = admin
         .query(
             "SELECT id || ': ' || actual FROM codex.verify() WHERE NOT passed",

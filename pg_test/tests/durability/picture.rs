@@ -118,9 +118,13 @@ const OURS: &str = "WITH ours AS (
 )";
 
 impl Picture {
-    /// Of a database, seen by its superuser; everything in one snapshot.
+    /// Of a database.
     pub fn of(db: &Database) -> Self {
-        let mut admin = db.admin();
+        Self::seen_by(&mut db.admin())
+    }
+
+    /// Of the database of a superuser's session.
+    pub fn seen_by(admin: &mut Client) -> Self {
         let mut all = BTreeMap::new();
         for (kind, sql) in KINDS {
             let rows = admin
@@ -137,8 +141,8 @@ impl Picture {
                 all.insert(format!("{kind} {name}"), value.unwrap_or_default());
             }
         }
-        for table in tables(&mut admin) {
-            let sum = checksum(&mut admin, &table);
+        for table in tables(admin) {
+            let sum = checksum(admin, &table);
             all.insert(format!("rows of {table}"), sum);
         }
         Self(all)

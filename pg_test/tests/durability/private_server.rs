@@ -23,10 +23,23 @@ impl PrivateServer {
     /// A new server that writes as safely as a production server does, with the extension migrated in database
     /// `postgres`.
     pub fn new() -> Self {
+        let server = Self::make("crash", None);
+        server.start();
+        server
+            .connect()
+            .expect("connecting to the new server")
+            .batch_execute("CREATE EXTENSION raptorflow_codex; SELECT * FROM codex.migrate()")
+            .unwrap_or_else(|error| panic!("{error:?}"));
+        server
+    }
+
+    /// A server without anything in it and not started, of the programs in another folder than those of the server
+    /// under test where one is given. `suffix` tells its data from those of the others.
+    pub fn make(suffix: &str, programs: Option<PathBuf>) -> Self {
         let database = Database::empty();
         let mut session = database.admin();
         let beside: String = value(&mut session, "SHOW data_directory", &[]);
-        let programs: String = value(
+        let own_programs: String = value(
             &mut session,
             "SELECT setting FROM pg_catalog.pg_config() WHERE name = 'BINDIR'",
             &[],
@@ -35,8 +48,8 @@ impl PrivateServer {
             panic!("{beside}: {error}; the server of these tests has to be on this machine")
         });
         let server = Self {
-            data: PathBuf::from(format!("{beside}-crash")),
-            programs: programs.into(),
+            data: PathBuf::from(format!("{beside}-{suffix}")),
+            programs: programs.unwrap_or_else(|| own_programs.into()),
             owner: metadata.uid(),
             postmaster: Mutex::default(),
         };
@@ -46,16 +59,19 @@ impl PrivateServer {
             .expect("closing the folder");
         chown(&server.data, Some(metadata.uid()), Some(metadata.gid()))
             .expect("giving away the folder");
-        server.run(
-            "initdb",
-            &[
-                "--username=postgres",
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--no-sync",
-            ],
-        );
+        let mut initdb = server.program("initdb");
+        initdb.args([
+            "--username=postgres",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]);
+        if server.major() >= 18 {
+            // What older versions do unless told otherwise.
+            initdb.arg("--no-data-checksums");
+        }
+        succeeds(initdb.arg("--pgdata").arg(&server.data));
         let settings = format!(
             "unix_socket_directories = '{}'\nlisten_addresses = ''\nport = 5432\nmax_connections = 50\n\
              fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nrestart_after_crash = on\n\
@@ -65,13 +81,43 @@ impl PrivateServer {
         let file = server.data.join("postgresql.conf");
         let before = fs::read_to_string(&file).expect("reading the settings");
         fs::write(&file, before + &settings).expect("writing the settings");
-        server.start();
         server
-            .connect()
-            .expect("connecting to the new server")
-            .batch_execute("CREATE EXTENSION raptorflow_codex; SELECT * FROM codex.migrate()")
-            .unwrap_or_else(|error| panic!("{error:?}"));
-        server
+    }
+
+    /// The major version of its programs.
+    pub fn major(&self) -> u32 {
+        let output = Command::new(self.programs.join("postgres"))
+            .arg("--version")
+            .output()
+            .expect("the version");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = text
+            .split(' ')
+            .nth(2)
+            .and_then(|version| version.split(['.', '\n']).next());
+        number
+            .and_then(|number| number.trim_end_matches(char::is_alphabetic).parse().ok())
+            .unwrap_or_else(|| panic!("which version is {text}?"))
+    }
+
+    /// Takes over everything from a server of an older version, both stopped; with `--check` only asks whether it
+    /// could. Gives what the program said.
+    pub fn upgrade_from(&self, old: &Self, arguments: &[&str]) -> String {
+        let mut upgrade = self.program("pg_upgrade");
+        upgrade
+            .arg("--old-bindir")
+            .arg(&old.programs)
+            .arg("--new-bindir")
+            .arg(&self.programs)
+            .arg("--old-datadir")
+            .arg(&old.data)
+            .arg("--new-datadir")
+            .arg(&self.data)
+            .args(["--username=postgres", "--no-sync"])
+            .args(arguments)
+            // It writes a script here.
+            .current_dir(&old.data);
+        succeeds(&mut upgrade)
     }
 
     /// Starts it, and returns when it answers.
@@ -85,6 +131,7 @@ impl PrivateServer {
             .program("postgres")
             .arg("-D")
             .arg(&self.data)
+            .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .expect("starting the server");
@@ -125,6 +172,13 @@ impl PrivateServer {
         fs::read_to_string(self.data.join("server.log")).unwrap_or_default()
     }
 
+    /// Stops it as an administrator does: sessions are ended, everything is written.
+    pub fn stop(&self) {
+        let postmaster = self.postmaster();
+        signal("-INT", &[postmaster]);
+        self.wait_for_postmaster();
+    }
+
     /// Kills the postmaster; its children find out by themselves.
     pub fn kill_postmaster(&self) {
         let postmaster = self.postmaster();
@@ -143,7 +197,11 @@ impl PrivateServer {
     }
 
     fn kill_and_wait(&self, processes: &[u32]) {
-        kill(processes);
+        signal("-9", processes);
+        self.wait_for_postmaster();
+    }
+
+    fn wait_for_postmaster(&self) {
         let child = self
             .postmaster
             .lock()
@@ -165,20 +223,7 @@ impl PrivateServer {
 
     /// Kills one session; the postmaster then throws out all others and recovers.
     pub fn kill_a_backend(&self, pid: u32) {
-        kill(&[pid]);
-    }
-
-    fn run(&self, name: &str, arguments: &[&str]) {
-        let mut command = self.program(name);
-        command
-            .args(arguments)
-            .arg("--pgdata")
-            .arg(&self.data)
-            .stderr(Stdio::null());
-        let status = command
-            .status()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        assert!(status.success(), "{command:?}: {status}");
+        signal("-9", &[pid]);
     }
 
     /// A program of the server's version, run as the user that the server under test runs as.
@@ -234,6 +279,21 @@ impl Drop for PrivateServer {
     }
 }
 
+/// Runs a program to its end, and gives what it said.
+fn succeeds(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{said}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said
+}
+
 fn children_of(parent: u32) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -251,9 +311,11 @@ fn children_of(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-fn kill(processes: &[u32]) {
+fn signal(signal: &str, processes: &[u32]) {
     let mut command = Command::new("kill");
-    command.arg("-9").args(processes.iter().map(u32::to_string));
+    command
+        .arg(signal)
+        .args(processes.iter().map(u32::to_string));
     // One that is gone already is none that lives on.
     let _ = command.stderr(Stdio::null()).status();
 }

@@ -125,7 +125,12 @@ CREATE POLICY campaigns_only_members_delete
     ON public.campaigns
     AS RESTRICTIVE
     FOR DELETE
-    USING (codex.is_workspace_member(workspace_id, (SELECT codex.current_user_id())));
+    USING (
+        CASE
+            WHEN (SELECT codex.current_user_id()) IS NULL THEN (SELECT codex.acts_for_workspace())
+            ELSE codex.is_workspace_member(workspace_id, (SELECT codex.current_user_id()))
+        END
+    );
 CREATE POLICY signals_of_services
     ON public.intelligence_signals
     AS RESTRICTIVE
