@@ -75,7 +75,9 @@ CREATE TABLE public.user_achievements (
     created_at timestamptz DEFAULT now(),
     updated_at timestamptz DEFAULT now(),
     CONSTRAINT user_achievements_workspace_id_id_key UNIQUE (workspace_id, id),
-    CONSTRAINT user_achievements_workspace_id_user_id_achievement_id_key UNIQUE (workspace_id, user_id, achievement_id),
+    -- In this order it serves the foreign key below as well, and no shorter index competes with it for the look-up of
+    -- one user's achievement.
+    CONSTRAINT user_achievements_workspace_id_achievement_id_user_id_key UNIQUE (workspace_id, achievement_id, user_id),
     CONSTRAINT user_achievements_achievement_id_fkey FOREIGN KEY (workspace_id, achievement_id)
         REFERENCES public.achievements (workspace_id, id) ON DELETE CASCADE
 ) WITH (fillfactor = 90);
@@ -85,8 +87,6 @@ COMMENT ON TABLE public.user_achievements IS
 
 CREATE INDEX user_achievements_user_id_idx
     ON public.user_achievements (user_id);
-CREATE INDEX user_achievements_workspace_id_achievement_id_idx
-    ON public.user_achievements (workspace_id, achievement_id);
 
 SELECT codex.protect('public.user_achievements', user_column => 'user_id', user_writes => false);
 
