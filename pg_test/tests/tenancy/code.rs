@@ -319,6 +319,41 @@ fn fingerprint(admin: &mut Client, workspace: codex_pg_test::Uuid) -> Vec<String
 }
 
 #[test]
+fn triggers_write_in_the_own_workspace_only() {
+    let mut scene = Scene::new();
+    let before = fingerprint(&mut scene.admin, scene.bolt);
+    let touched = "SELECT updated_at > created_at FROM public.campaigns WHERE id = $1";
+    let mut anna = scene.anna();
+    anna.execute(
+        "INSERT INTO public.campaign_quests (workspace_id, campaign_id, name) SELECT $1, $2, 'q' FROM generate_series(1, 5)",
+        &[&scene.acme, &scene.acme_rows.campaign],
+    )
+    .unwrap();
+    anna.batch_execute(
+        "UPDATE public.campaign_quests SET name = 'r'; DELETE FROM public.campaign_cohorts",
+    )
+    .unwrap();
+    assert!(value::<bool>(
+        &mut scene.admin,
+        touched,
+        &[&scene.acme_rows.campaign]
+    ));
+    for sql in [
+        format!(
+            "UPDATE public.campaign_quests SET campaign_id = '{}'",
+            scene.bolt_rows.campaign
+        ),
+        format!(
+            "UPDATE public.campaign_quests SET parent_quest_id = '{}'",
+            scene.bolt_rows.quest
+        ),
+    ] {
+        fails_with(anna.batch_execute(&sql), "23503");
+    }
+    assert_eq!(fingerprint(&mut scene.admin, scene.bolt), before);
+}
+
+#[test]
 fn the_functions_are_invokers_with_a_pinned_path_or_without_sql() {
     let mut scene = Scene::new();
     let definers: Vec<String> = scene

@@ -922,3 +922,48 @@ fn enter_workspace_checks_and_is_over_with_the_transaction() {
         "42501",
     );
 }
+
+#[test]
+fn a_pre_request_function_enters_the_workspace_of_a_header() {
+    let mut scene = Scene::new();
+    let page = include_str!("../../../docs/security.md");
+    let function = page
+        .split("```sql\n")
+        .find(|block| block.starts_with("CREATE FUNCTION public.enter_workspace_of_request()"))
+        .and_then(|block| block.split("```").next())
+        .unwrap();
+    scene.admin.batch_execute(function).unwrap();
+    let gateway = scene.db.role("gateway");
+    let api = scene.db.role("member");
+    scene
+        .admin
+        .batch_execute(&format!("GRANT {api} TO {gateway}"))
+        .unwrap();
+    let mut session = scene
+        .db
+        .connect_as("gateway", "-c raptorflow_codex.context=transaction");
+    // What PostgREST does for a request.
+    let mut request = |sub: Uuid, workspace: Uuid| {
+        let mut t = session.transaction().unwrap();
+        t.batch_execute(&format!(
+            r#"SELECT set_config('role', '{api}', true),
+                   set_config('request.jwt.claims', '{{"role":"{api}","sub":"{sub}"}}', true),
+                   set_config('request.headers', '{{"x-workspace":"{workspace}"}}', true)"#
+        ))
+        .unwrap();
+        t.execute("SELECT public.enter_workspace_of_request()", &[])?;
+        t.query("SELECT name FROM public.campaigns", &[])
+    };
+    let names = |rows: Vec<codex_pg_test::postgres::Row>| -> Vec<String> {
+        rows.iter().map(|row| row.get(0)).collect()
+    };
+    assert_eq!(
+        names(request(scene.anna, scene.acme).unwrap()),
+        ["Acme campaign"]
+    );
+    assert_eq!(
+        names(request(scene.bob, scene.bolt).unwrap()),
+        ["Bolt campaign"]
+    );
+    fails_with(request(scene.anna, scene.bolt), "42501");
+}
