@@ -172,8 +172,6 @@ fn acts_for_workspace() -> bool {
 /// is no such workspace. Without one the user of the session's claims is taken; when there is no user at all,
 /// user-owned rows stay hidden from everybody but service roles. A user other than the claims' is 42501.
 /// NULL for `workspace` is refused (22004).
-///
-/// Like SET LOCAL, it ends with the call of a function that has a SET clause (`SET search_path = …`) and calls it.
 #[pg_extern(volatile, parallel_unsafe)]
 fn enter_workspace(workspace: Option<Uuid>, user_id: default!(Option<Uuid>, "NULL")) {
     enter(workspace, user_id).or_raise();
@@ -235,7 +233,7 @@ COMMENT ON FUNCTION is_workspace_member(uuid, uuid) IS
 COMMENT ON FUNCTION acts_for_workspace() IS
 'Whether the current role is, or inherits, a role given to codex.grant_service_role(): it sees the user-owned rows of its current workspace, whoever they belong to.';
 COMMENT ON FUNCTION enter_workspace(uuid, uuid) IS
-'Makes a workspace the current one until the end of the transaction, for a user when one is given (else the user of the claims, else none). Refuses a user who is not a member, and a user other than the claims'' (42501), and a NULL workspace (22004). Called inside a function that has a SET clause, it ends with that function''s call, like SET LOCAL.';
+'Makes a workspace the current one until the end of the transaction, for a user when one is given (else the user of the claims, else none). Refuses a user who is not a member, and a user other than the claims'' (42501), and a NULL workspace (22004).';
 "#,
     name = "comment_context",
     requires = [

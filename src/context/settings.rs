@@ -102,7 +102,7 @@ impl UuidSetting {
         Some(value)
     }
 
-    /// Sets the value until the end of the transaction (or of the function with a SET clause around it).
+    /// Sets the value until the end of the transaction.
     pub fn set_local(&self, value: Option<Uuid>) {
         let text = value.map(|value| value.to_string()).unwrap_or_default();
         let text = CString::new(text).unwrap_or_default();

@@ -967,3 +967,89 @@ fn a_pre_request_function_enters_the_workspace_of_a_header() {
     );
     fails_with(request(scene.anna, scene.bolt), "42501");
 }
+
+/// A transaction of random settings, savepoints and function calls, against a model of what is to count.
+#[test]
+fn whatever_a_transaction_did_its_context_ends_with_it() {
+    let mut scene = Scene::new();
+    scene
+        .admin
+        .batch_execute(
+            "CREATE FUNCTION public.sets_and_returns(workspace text, is_local boolean) RETURNS text LANGUAGE plpgsql
+             SET work_mem = '4MB' AS $$
+             BEGIN
+                 PERFORM set_config('app.current_workspace_id', workspace, is_local);
+                 RETURN codex.current_workspace_id()::text;
+             END $$",
+        )
+        .unwrap();
+    let mut session = scene
+        .db
+        .connect_as("member", "-c raptorflow_codex.context=transaction");
+    assert_eq!(here(&mut session), None);
+    let mut state: u64 = 20_260_101;
+    let mut below = |bound: u64| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    };
+    let workspaces = [scene.acme, scene.bolt, scene.cask];
+    let mut seen_inside = 0;
+    for round in 0..150 {
+        // What counts now, and what counted when each savepoint was made.
+        let mut now: Option<Uuid> = None;
+        let mut before: Vec<Option<Uuid>> = Vec::new();
+        let mut done = Vec::new();
+        let mut t = session.transaction().unwrap();
+        for _ in 0..below(12) {
+            let workspace = workspaces[below(3) as usize];
+            let statement = match below(8) {
+                0 | 1 => {
+                    now = Some(workspace);
+                    format!("SET LOCAL app.current_workspace_id = '{workspace}'")
+                }
+                2 => {
+                    now = None;
+                    format!("SET app.current_workspace_id = '{workspace}'")
+                }
+                3 => {
+                    now = None;
+                    "RESET app.current_workspace_id".to_string()
+                }
+                4 => {
+                    before.push(now);
+                    format!("SAVEPOINT s{}", before.len())
+                }
+                5 if !before.is_empty() => {
+                    now = before[before.len() - 1];
+                    format!("ROLLBACK TO s{}", before.len())
+                }
+                6 if !before.is_empty() => {
+                    before.pop();
+                    format!("RELEASE s{}", before.len() + 1)
+                }
+                // The SET clause is for another setting: what is local stays until the end of the transaction.
+                _ => {
+                    now = Some(workspace);
+                    format!("SELECT public.sets_and_returns('{workspace}', true)")
+                }
+            };
+            t.batch_execute(&statement).unwrap();
+            done.push(statement);
+            assert_eq!(here_in(&mut t), now, "round {round}: {done:#?}");
+            seen_inside += usize::from(now.is_some());
+        }
+        if below(2) == 0 {
+            t.commit().unwrap();
+        } else {
+            t.rollback().unwrap();
+        }
+        assert_eq!(
+            here(&mut session),
+            None,
+            "round {round}, after its end: {done:#?}"
+        );
+    }
+    assert!(seen_inside > 100, "{seen_inside}");
+}

@@ -393,3 +393,26 @@ fn a_service_is_what_was_granted_and_what_inherits_it() {
     );
     assert!(!acts(&mut session));
 }
+
+#[test]
+fn what_is_known_of_one_role_is_not_taken_for_another() {
+    let mut scene = Scene::new();
+    let service = scene.db.role("service");
+    let member = scene.db.role("member");
+    let both = scene.db.role("both");
+    scene
+        .admin
+        .batch_execute(&format!(
+            "ALTER ROLE {both} NOINHERIT; GRANT {service}, {member} TO {both}"
+        ))
+        .unwrap();
+    let mut session = scene.session("both", Some(scene.acme), Some(scene.anna));
+    let mut t = session.transaction().unwrap();
+    for _ in 0..5 {
+        for (role, stats) in [(&member, 1_i64), (&service, 2)] {
+            t.batch_execute(&format!("SET LOCAL ROLE {role}")).unwrap();
+            let seen: i64 = value(&mut t, "SELECT count(*) FROM public.user_stats", &[]);
+            assert_eq!(seen, stats, "as {role}");
+        }
+    }
+}
