@@ -6,13 +6,17 @@ use crate::private_server::PrivateServer;
 use crate::story;
 
 /// Needs the programs of a newer major version, with the extension built for it and installed there:
-/// `make test-long UPGRADE_TO=/usr/lib/postgresql/17/bin`.
+/// `make test-long UPGRADE_TO=/usr/lib/postgresql/17/bin`. The older server is the one under test, or the one of
+/// `UPGRADE_FROM`: a minor version can be too new for a newer major version that is older than it.
 #[test]
 #[ignore = "needs a second major version: CODEX_TEST_UPGRADE_TO=/path/to/its/bin"]
 fn a_database_is_the_same_after_pg_upgrade() {
     let programs = std::env::var("CODEX_TEST_UPGRADE_TO")
         .expect("CODEX_TEST_UPGRADE_TO: the folder with the programs of a newer Postgres that has the extension");
-    let old = PrivateServer::make("crash-old", None);
+    let from = std::env::var("CODEX_TEST_UPGRADE_FROM")
+        .ok()
+        .filter(|folder| !folder.is_empty());
+    let old = PrivateServer::make("crash-old", from.map(Into::into));
     let new = PrivateServer::make("upgraded", Some(programs.into()));
     assert!(
         new.major() > old.major(),

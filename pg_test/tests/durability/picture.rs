@@ -34,10 +34,11 @@ const KINDS: &[(&str, &str)] = &[
         "unprotected",
         "SELECT table_name, reason FROM codex.unprotected_tables()",
     ),
-    // Grantee by grantee: a restore writes them in another order, and spells out what was the default.
+    // Grantee by grantee: a restore writes them in another order, and spells out what was the default. MAINTAIN came
+    // with version 17: it is a part of all privileges there.
     (
         "privileges on relation",
-        "SELECT c.oid::regclass::text, string_agg(a::text, ' ' ORDER BY a::text)
+        "SELECT c.oid::regclass::text, string_agg(replace(a::text, 'arwdDxtm', 'arwdDxt'), ' ' ORDER BY a::text)
          FROM pg_class AS c,
               unnest(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", c.relowner))) AS a
          WHERE c.relkind IN ('r', 'v', 'm', 'S', 'p')
@@ -92,11 +93,13 @@ const KINDS: &[(&str, &str)] = &[
         "SELECT schemaname || '.' || tablename || ' ' || policyname, concat_ws(' | ', permissive, roles, cmd, qual, with_check)
          FROM pg_policies",
     ),
+    // NOT NULL is listed among the constraints from version 18 on, and with the columns in all.
     (
         "constraint",
         "SELECT k.conrelid::regclass || ' ' || k.conname, concat_ws(' | ', pg_get_constraintdef(k.oid), k.convalidated)
          FROM pg_constraint AS k
-         WHERE k.connamespace IN (SELECT oid FROM ours)",
+         WHERE k.connamespace IN (SELECT oid FROM ours)
+           AND k.contype <> 'n'",
     ),
     (
         "member of the extension",

@@ -117,7 +117,18 @@ impl PrivateServer {
             .args(arguments)
             // It writes a script here.
             .current_dir(&old.data);
-        succeeds(&mut upgrade)
+        let output = upgrade.output().expect("pg_upgrade starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            // It names a file with the cause.
+            let cause = said
+                .split('"')
+                .find(|word| word.ends_with(".log"))
+                .and_then(|log| fs::read_to_string(log).ok())
+                .unwrap_or_default();
+            panic!("{upgrade:?}: {}\n{said}\n{cause}", output.status);
+        }
+        said
     }
 
     /// Starts it, and returns when it answers.
@@ -242,10 +253,7 @@ impl PrivateServer {
                 .arg(program);
             command
         };
-        command
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
+        command.current_dir("/").stdin(Stdio::null());
         command
     }
 
@@ -279,19 +287,17 @@ impl Drop for PrivateServer {
     }
 }
 
-/// Runs a program to its end, and gives what it said.
-fn succeeds(command: &mut Command) -> String {
+/// Runs a program to its end.
+fn succeeds(command: &mut Command) {
     let output = command
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "{command:?}: {}\n{said}{}",
+        "{command:?}: {}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    said
 }
 
 fn children_of(parent: u32) -> Vec<u32> {
