@@ -3,6 +3,7 @@
 mod adoption;
 mod at_once;
 mod columns;
+mod live;
 mod locks;
 mod migrate;
 mod moment;
