@@ -174,7 +174,8 @@ CREATE TABLE public.agent_performance (
     total_execution_time_seconds numeric NOT NULL DEFAULT 0,
     execution_time_sketch bytea,
     CONSTRAINT agent_performance_workspace_id_id_key UNIQUE (workspace_id, id),
-    CONSTRAINT agent_performance_bucket_key UNIQUE NULLS NOT DISTINCT (workspace_id, agent_id, measurement_date, measurement_hour),
+    -- In this order it serves the foreign key to agent_registry as well.
+    CONSTRAINT agent_performance_bucket_key UNIQUE NULLS NOT DISTINCT (agent_id, workspace_id, measurement_date, measurement_hour),
     -- Few checks over many columns: Postgres parses every check anew for every statement that writes, and one for
     -- each of the twenty columns took longer than the write itself.
     CONSTRAINT agent_performance_outcomes_check CHECK (success_count + failure_count <= execution_count),
@@ -219,8 +220,6 @@ COMMENT ON COLUMN public.agent_performance.total_execution_time_seconds IS
 
 CREATE INDEX agent_performance_workspace_id_measurement_date_idx
     ON public.agent_performance (workspace_id, measurement_date);
-CREATE INDEX agent_performance_agent_id_idx
-    ON public.agent_performance (agent_id);
 
 SELECT codex.protect('public.agent_performance');
 
