@@ -80,7 +80,15 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
         }
         let adopted = adopt::adopted_tables(client)?;
         let tables = tables_of(client, &going, &adopted)?;
-        let wanted: Vec<(pg_sys::Oid, Mode)> = lock_set(client, &tables)?
+        // Tables that stay are given back as they were, which takes the same locks: asked for in the middle, they
+        // would end in a deadlock with an application that holds them and waits for what is locked already.
+        let staying = going
+            .iter()
+            .flat_map(|migration| migration.tables)
+            .filter(|table| adopted.iter().any(|(adopted, _)| adopted == *table))
+            .map(|table| (*table).to_string());
+        let concerned: Vec<String> = tables.iter().cloned().chain(staying).collect();
+        let wanted: Vec<(pg_sys::Oid, Mode)> = lock_set(client, &concerned)?
             .into_iter()
             .map(|table| (table, Mode::BlockAll))
             .collect();
@@ -319,7 +327,7 @@ fn tables_of(
     Ok(tables)
 }
 
-/// What has to be locked before these tables can be dropped: they, and the tables they refer to.
+/// What has to be locked before these tables can be dropped or given back: they, and the tables they refer to.
 fn lock_set(client: &SpiClient<'_>, tables: &[String]) -> Outcome<Vec<pg_sys::Oid>> {
     let mut oids = Vec::new();
     for table in tables {

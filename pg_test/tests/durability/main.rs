@@ -6,6 +6,7 @@ mod dice;
 mod drop_extension;
 mod dump_and_restore;
 mod fuzz;
+mod live;
 mod pg_upgrade;
 mod picture;
 mod private_server;
