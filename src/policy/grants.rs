@@ -368,6 +368,34 @@ pub fn reapply_grants(client: &mut SpiClient<'_>) -> Outcome<Vec<String>> {
     Ok(words)
 }
 
+/// Brings the privileges on the Codex tables in order: takes back what default privileges of the database gave too
+/// broadly, and grants registered roles what they are to have, on new tables and columns too.
+///
+/// `codex.migrate()` does it by itself; the text of `codex.migration_sql()` ends with it. Gives a sentence for
+/// everything done. Refuses everybody but the owner of the tables (42501).
+#[pg_extern(volatile, parallel_unsafe)]
+#[search_path(pg_catalog, pg_temp)]
+fn settle_grants() -> TableIterator<'static, (name!(done, String),)> {
+    let settle = || {
+        Spi::connect_mut(|client| {
+            crate::statement::refuse_on_a_standby();
+            let mut words = take_back_broad_grants(client, &[])?;
+            words.extend(reapply_grants(client)?);
+            Ok::<_, CodexError>(words)
+        })
+    };
+    TableIterator::new(settle().or_raise().into_iter().map(|done| (done,)))
+}
+
+extension_sql!(
+    r#"
+COMMENT ON FUNCTION settle_grants() IS
+'Brings the privileges on the Codex tables in order: takes back what default privileges of the database gave too broadly, and grants registered roles what they are to have, on new tables and columns too. codex.migrate() does it by itself; run it after migrations that were printed and run elsewhere. A sentence for everything done. Refuses everybody but the owner of the tables (42501).';
+"#,
+    name = "comment_settle_grants",
+    requires = [settle_grants]
+);
+
 /// The rules for the tables that are there; of the foundation, for those that `codex.migrate()` made.
 fn rules_here(client: &SpiClient<'_>) -> Outcome<Vec<&'static Rule>> {
     let mut rules = Vec::new();
@@ -757,7 +785,7 @@ DECLARE
         -- the engine: it works with the caller's own privileges
         'migrate', 'rollback', 'verify', 'verify_or_raise', 'status', 'migration_sql', 'expose', 'unexpose', 'protect',
         'protect_shared', 'unprotect', 'unprotected_tables', 'grant_member_role', 'grant_service_role',
-        'grant_operator_role', 'revoke_role', 'isolation_report', 'isolation_selftest'
+        'grant_operator_role', 'revoke_role', 'settle_grants', 'isolation_report', 'isolation_selftest'
     ];
 BEGIN
     FOR function_here IN

@@ -415,7 +415,11 @@ fn text_of(version: Option<i32>, direction: Option<&str>) -> Outcome<String> {
                     }
                     Body::Text { up, .. } => foundation.fill_in(up),
                 };
-                (body, ledger::record_text(migration))
+                let settled = format!(
+                    "{}\nSELECT s.done FROM codex.settle_grants() AS s;\n",
+                    ledger::record_text(migration)
+                );
+                (body, settled)
             }
             "down" => {
                 let body = match &migration.body {

@@ -285,3 +285,32 @@ fn grants_follow_to_tables_of_a_later_migration() {
     );
     assert!(may);
 }
+
+#[test]
+fn printed_migrations_take_back_broad_grants_too() {
+    let db = Database::with_extension();
+    let mut admin = db.admin();
+    let authenticated = db.role("authenticated");
+    admin
+        .batch_execute(&format!(
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO {authenticated}"
+        ))
+        .unwrap();
+    for version in [10, 11, 12, 13, 14] {
+        let text: String = value(&mut admin, "SELECT codex.migration_sql($1)", &[&version]);
+        admin.batch_execute(&text).unwrap();
+    }
+    let left: String = value(
+        &mut admin,
+        "SELECT string_agg(p, ' ' ORDER BY p) FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS p
+         WHERE has_table_privilege($1, 'public.user_stats', p)",
+        &[&authenticated],
+    );
+    assert_eq!(left, "SELECT");
+    assert!(
+        admin
+            .query("SELECT * FROM codex.settle_grants()", &[])
+            .unwrap()
+            .is_empty()
+    );
+}
