@@ -428,7 +428,7 @@ fn take_everything(client: &mut SpiClient<'_>, role: &Role) -> Outcome<()> {
         client,
         &format!("REVOKE ALL PRIVILEGES ON SCHEMA codex FROM {role}"),
     )?;
-    for function in functions(client, &[MEMBER_FUNCTIONS, SERVICE_FUNCTIONS].concat())? {
+    for function in functions(client, &[])? {
         if may(client, "function_acl", &function, role)? {
             run(
                 client,

@@ -307,6 +307,7 @@ fn functions(admin: &mut Client) -> Vec<Function> {
         "grant_service_role",
         "grant_operator_role",
         "revoke_role",
+        "settle_grants",
         "migration_sql",
     ];
     let mut functions: Vec<Function> = Vec::new();

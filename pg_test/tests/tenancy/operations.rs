@@ -585,8 +585,16 @@ fn roles_can_be_changed_and_taken_back() {
             "42501",
         );
     }
+    // An operator's grants go the same way; what is left is what everybody has.
+    let mine = "SELECT count(*) FROM pg_proc AS p, LATERAL aclexplode(p.proacl) AS a
+        WHERE p.pronamespace = 'codex'::regnamespace AND a.grantee = $1::text::regrole";
+    call(&mut scene.admin, "grant_operator_role", &role);
+    assert!(value::<i64>(&mut scene.admin, mine, &[&role]) > 40);
+    call(&mut scene.admin, "revoke_role", &role);
+    assert_eq!(value::<i64>(&mut scene.admin, mine, &[&role]), 0);
+    // Nothing hinders dropping the role.
     scene
         .admin
-        .batch_execute(&format!("DROP OWNED BY {role}"))
+        .batch_execute(&format!("DO $$ BEGIN DROP ROLE {role}; RAISE EXCEPTION 'back' USING ERRCODE = 'P0001'; EXCEPTION WHEN raise_exception THEN NULL; END $$"))
         .unwrap();
 }
