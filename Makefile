@@ -37,7 +37,7 @@ test-inside: ## the tests that run inside a server
 test-pg: ## the tests that run as a client; ONLY=tenancy runs one folder of pg_test/tests
 	@tools/test outside
 
-test-long: ## durability at length: 300,000 random calls, 40 crashes, a long soak; about half an hour
+test-long: ## durability at length: 300,000 random calls, 40 crashes, a long soak, adoption of a million rows
 	@tools/test long
 
 lint: ## formatting, clippy, rustdoc, shellcheck

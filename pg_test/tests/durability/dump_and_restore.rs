@@ -312,6 +312,52 @@ fn rows_alone_go_into_a_database_that_was_migrated() {
 }
 
 #[test]
+fn broad_default_privileges_of_the_target_are_reported_with_what_mends_them() {
+    let db = Database::migrated();
+    story::tell(&mut db.admin());
+    let folder = Folder::new(&db);
+    let file = folder.path("dump");
+    dump(&db, None, &WAYS[1], &file);
+    let target = Database::empty();
+    let mut admin = target.admin();
+    let everybody = "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO PUBLIC";
+    admin.batch_execute(everybody).unwrap();
+    succeeds(
+        target
+            .program("pg_restore")
+            .args(["--exit-on-error", "--dbname", target.name()])
+            .arg(&file),
+    );
+    let may_truncate = "SELECT count(*)
+                        FROM pg_class AS c, aclexplode(c.relacl) AS a
+                        WHERE c.relnamespace IN ('public'::regnamespace, 'codex'::regnamespace)
+                          AND a.grantee = 0
+                          AND a.privilege_type = 'TRUNCATE'";
+    assert!(value::<i64>(&mut admin, may_truncate, &[]) > 16);
+    let mends: Vec<String> = admin
+        .query(
+            "SELECT DISTINCT mend FROM codex.isolation_report() WHERE severity IN ('high', 'medium') AND mend LIKE '%REVOKE%'",
+            &[],
+        )
+        .expect("codex.isolation_report() runs")
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    for mend in mends {
+        admin
+            .batch_execute(&mend)
+            .unwrap_or_else(|error| panic!("{mend}: {error:?}"));
+    }
+    assert_eq!(value::<i64>(&mut admin, may_truncate, &[]), 0);
+    let left: i64 = value(
+        &mut admin,
+        "SELECT count(*) FROM codex.isolation_report() WHERE severity = 'high'",
+        &[],
+    );
+    assert_eq!(left, 0);
+}
+
+#[test]
 fn a_dump_by_a_role_under_row_level_security_is_refused_or_holds_one_workspace() {
     let (db, mut admin) = lived_in();
     let (member, service) = (db.role("member"), db.role("service"));
