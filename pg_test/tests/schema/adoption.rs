@@ -12,7 +12,7 @@ const FOUR: [&str; 4] = [
 ];
 
 /// The product's database with four tables in their older shape.
-pub fn older() -> Database {
+fn older() -> Database {
     let db = Database::empty();
     for text in [
         include_str!("../../fixtures/product_52_tables.sql"),

@@ -3,7 +3,6 @@
 mod adoption;
 mod at_once;
 mod columns;
-mod live;
 mod locks;
 mod migrate;
 mod moment;
