@@ -340,7 +340,7 @@ FROM tenant AS t
     LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = a.grantee
 WHERE t.relrowsecurity
     AND a.grantee <> t.relowner
-    AND a.privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER')
+    AND a.privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN')
 GROUP BY t.name, r.rolname, a.privilege_type = 'TRUNCATE', CASE WHEN a.privilege_type = 'TRUNCATE' THEN 'high' ELSE 'medium' END
 ORDER BY 1, 2, 3",
     // A row moves to another workspace when its workspace_id may be updated.

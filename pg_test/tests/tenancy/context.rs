@@ -1053,3 +1053,42 @@ fn whatever_a_transaction_did_its_context_ends_with_it() {
     }
     assert!(seen_inside > 100, "{seen_inside}");
 }
+
+#[test]
+fn the_mode_cannot_be_loosened_before_the_library_is_loaded_either() {
+    let mut scene = Scene::new();
+    let database = scene.db.name().to_string();
+    let gateway = scene.db.role("gateway");
+    scene
+        .admin
+        .batch_execute(&format!(
+            "ALTER DATABASE {database} SET raptorflow_codex.context = 'transaction';
+             ALTER DATABASE {database} SET raptorflow_codex.claims_from = '{gateway}'"
+        ))
+        .unwrap();
+    for local in ["", "LOCAL"] {
+        let mut session = scene.db.login("member");
+        let mut t = session.transaction().unwrap();
+        // Nothing of the library is known yet, so Postgres takes any value for now.
+        t.batch_execute(&format!(
+            "SET {local} raptorflow_codex.context = 'session'; SET {local} raptorflow_codex.claims_from = ''; SET app.current_workspace_id = '{}'",
+            scene.acme
+        ))
+        .unwrap();
+        assert_eq!(here_in(&mut t), None);
+        t.execute(
+            "SELECT set_config('request.jwt.claims', $1, true)",
+            &[&format!(r#"{{"workspace_id":"{}"}}"#, scene.acme)],
+        )
+        .unwrap();
+        assert_eq!(here_in(&mut t), None);
+        t.commit().unwrap();
+        assert_eq!(here(&mut session), None);
+        let settings: String = value(
+            &mut session,
+            "SELECT concat_ws(' ', current_setting('raptorflow_codex.context'), current_setting('raptorflow_codex.claims_from'))",
+            &[],
+        );
+        assert_eq!(settings, format!("transaction {gateway}"));
+    }
+}
