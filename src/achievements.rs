@@ -3,7 +3,7 @@
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required};
 use crate::row_triggers::Row;
-use crate::statement::{Reference, naming_what_is_missing};
+use crate::statement::{Reference, Statement, naming_what_is_missing};
 use crate::{statement, trigger_function};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -74,25 +74,35 @@ fn unlock(
 
     let key: [DatumWithOid<'_>; 3] = [workspace.into(), user.into(), achievement.into()];
     Spi::connect_mut(|client| {
-        let Some(found) = look_up(client, &key)? else {
-            return refused("Achievement not found");
-        };
-        if found.unlocked {
+        let unlocked = is_unlocked(client, &key)?;
+        if unlocked == Some(true) {
             return refused("Achievement already unlocked");
         }
+        let Some(found) = look_up(client, workspace, achievement)? else {
+            return refused("Achievement not found");
+        };
         if !found.active {
             return refused("Achievement is not active");
         }
-        if !found.prerequisite_met {
+        if let Some(prerequisite) = found.prerequisite
+            && is_unlocked(
+                client,
+                &[workspace.into(), user.into(), prerequisite.into()],
+            )? != Some(true)
+        {
             return refused("Required achievement is not unlocked");
         }
         if !context::is_member(workspace, user)? {
             return refused("User is not a member of the workspace");
         }
-        if !found.has_stats {
-            make_stats(client, workspace, user)?;
-        }
-        if !turn_unlocked(client, workspace, user, achievement, &event)? {
+        lock_stats(client, workspace, user)?;
+        let key = [
+            workspace.into(),
+            user.into(),
+            achievement.into(),
+            event.into(),
+        ];
+        if !turn_unlocked(client, &key, unlocked.is_some())? {
             return refused("Achievement already unlocked");
         }
         let added = pay(client, workspace, user, found.points, found.badges)?;
@@ -100,63 +110,66 @@ fn unlock(
     })
 }
 
+statement!(
+    IS_UNLOCKED(UUID, UUID, UUID) = "
+    SELECT NOT u.is_locked
+    FROM public.user_achievements AS u
+    WHERE u.workspace_id = $1
+      AND u.user_id = $2
+      AND u.achievement_id = $3"
+);
+
+/// Whether the user has unlocked the achievement; None where there is no row of it at all.
+fn is_unlocked(client: &SpiClient<'_>, key: &[DatumWithOid<'_>; 3]) -> Outcome<Option<bool>> {
+    IS_UNLOCKED.with(|s| s.read_one(client, key, |row| Ok(row.get::<bool>(1)? == Some(true))))
+}
+
 /// What has to be known of an achievement before it is unlocked.
 struct Found {
     active: bool,
     points: i32,
     badges: Option<Vec<Option<String>>>,
-    prerequisite_met: bool,
-    unlocked: bool,
-    has_stats: bool,
+    prerequisite: Option<pgrx::Uuid>,
 }
 
 statement!(
-    ACHIEVEMENT(UUID, UUID, UUID) = "
+    ACHIEVEMENT(UUID, UUID) = "
     SELECT a.is_active IS TRUE,
            coalesce(a.points_reward, 0),
            a.badge_unlocks,
-           a.required_previous_achievement_id IS NULL
-               OR EXISTS (
-                   SELECT
-                   FROM public.user_achievements AS p
-                   WHERE p.workspace_id = $1
-                     AND p.user_id = $2
-                     AND p.achievement_id = a.required_previous_achievement_id
-                     AND NOT p.is_locked
-               ),
-           EXISTS (
-               SELECT
-               FROM public.user_achievements AS u
-               WHERE u.workspace_id = $1
-                 AND u.user_id = $2
-                 AND u.achievement_id = $3
-                 AND NOT u.is_locked
-           ),
-           EXISTS (
-               SELECT
-               FROM public.user_stats AS s
-               WHERE s.workspace_id = $1
-                 AND s.user_id = $2
-           )
+           a.required_previous_achievement_id
     FROM public.achievements AS a
     WHERE a.workspace_id = $1
-      AND a.id = $3"
+      AND a.id = $2"
 );
 
-fn look_up(client: &SpiClient<'_>, key: &[DatumWithOid<'_>; 3]) -> Outcome<Option<Found>> {
+fn look_up(
+    client: &SpiClient<'_>,
+    workspace: pgrx::Uuid,
+    achievement: pgrx::Uuid,
+) -> Outcome<Option<Found>> {
     ACHIEVEMENT.with(|s| {
-        s.read_one(client, key, |row| {
+        s.read_one(client, &[workspace.into(), achievement.into()], |row| {
             Ok(Found {
                 active: row.get(1)? == Some(true),
                 points: row.get(2)?.unwrap_or(0),
                 badges: row.get(3)?,
-                prerequisite_met: row.get(4)? == Some(true),
-                unlocked: row.get(5)? == Some(true),
-                has_stats: row.get(6)? == Some(true),
+                prerequisite: row.get(4)?,
             })
         })
     })
 }
+
+// The stats row is locked first, always, as it is what all unlocks of a user have in common: transactions that
+// unlock several, each in its order, queue up and do not deadlock.
+statement!(
+    LOCK_STATS(UUID, UUID) = "
+    SELECT s.id
+    FROM public.user_stats AS s
+    WHERE s.workspace_id = $1
+      AND s.user_id = $2
+    FOR NO KEY UPDATE"
+);
 
 statement!(
     MAKE_STATS(UUID, UUID) = "
@@ -165,7 +178,11 @@ statement!(
     ON CONFLICT (workspace_id, user_id) DO NOTHING"
 );
 
-fn make_stats(client: &mut SpiClient<'_>, workspace: pgrx::Uuid, user: pgrx::Uuid) -> Outcome<()> {
+fn lock_stats(client: &mut SpiClient<'_>, workspace: pgrx::Uuid, user: pgrx::Uuid) -> Outcome<()> {
+    let key = [workspace.into(), user.into()];
+    if LOCK_STATS.with(|s| s.execute(client, &key))? > 0 {
+        return Ok(());
+    }
     let reference = Reference {
         foreign_key: "user_stats_user_id_fkey",
         argument: "p_user_id",
@@ -173,62 +190,79 @@ fn make_stats(client: &mut SpiClient<'_>, workspace: pgrx::Uuid, user: pgrx::Uui
         value: Some(user),
     };
     naming_what_is_missing(&[reference], || {
-        MAKE_STATS.with(|s| s.execute(client, &[workspace.into(), user.into()]))?;
+        // Of several sessions one makes it; for the others it is there now.
+        if MAKE_STATS.with(|s| s.execute(client, &key))? == 0 {
+            LOCK_STATS.with(|s| s.execute(client, &key))?;
+        }
         Ok(())
     })
 }
 
-// The gate: of any number of sessions that come here with one key, the row turns from locked to unlocked
-// in exactly one; the others wait for it and then find nothing to do. The stats row is locked first, always, as it
-// is what all unlocks of a user have in common: transactions that unlock several, each in its order, queue up and
-// do not deadlock.
+// The gate: of any number of sessions that come here with one key, the row turns from locked to unlocked in exactly
+// one. There is a row only where progress was kept before. Two narrow statements: an upsert would set up the
+// policies' checks of both, though one of them is enough.
 statement!(
-    TURN_UNLOCKED(UUID, UUID, UUID, TEXT) = "
-    WITH stats AS (
-        SELECT s.id
-        FROM public.user_stats AS s
-        WHERE s.workspace_id = $1
-          AND s.user_id = $2
-        FOR NO KEY UPDATE
-    )
-    INSERT INTO public.user_achievements AS u (
+    ADD_UNLOCKED(UUID, UUID, UUID, TEXT) = "
+    INSERT INTO public.user_achievements (
         workspace_id, user_id, achievement_id,
         progress_percentage, unlocked_at, unlocked_by_event, is_locked
     )
-    SELECT $1, $2, $3, 100, now(), $4, false
-    FROM (SELECT count(*) FROM stats) AS locked
-    ON CONFLICT (workspace_id, user_id, achievement_id) DO UPDATE
-    SET progress_percentage = 100,
-        unlocked_at = now(),
-        unlocked_by_event = excluded.unlocked_by_event,
-        is_locked = false
-    WHERE u.is_locked IS NOT FALSE
-    RETURNING true"
+    VALUES ($1, $2, $3, 100, now(), $4, false)
+    ON CONFLICT (workspace_id, user_id, achievement_id) DO NOTHING"
 );
 
+statement!(
+    TURN_UNLOCKED(UUID, UUID, UUID, TEXT) = "
+    UPDATE public.user_achievements AS u
+    SET progress_percentage = 100,
+        unlocked_at = now(),
+        unlocked_by_event = $4,
+        is_locked = false
+    WHERE u.workspace_id = $1
+      AND u.user_id = $2
+      AND u.achievement_id = $3
+      AND u.is_locked IS NOT FALSE"
+);
+
+/// Whether it was this call that unlocked it; `has_row` says which statement will probably do.
 fn turn_unlocked(
     client: &mut SpiClient<'_>,
-    workspace: pgrx::Uuid,
-    user: pgrx::Uuid,
-    achievement: pgrx::Uuid,
-    event: &str,
+    key: &[DatumWithOid<'_>; 4],
+    has_row: bool,
 ) -> Outcome<bool> {
-    let arguments = [
-        workspace.into(),
-        user.into(),
-        achievement.into(),
-        event.into(),
-    ];
-    TURN_UNLOCKED.with(|s| Ok(s.execute(client, &arguments)? == 1))
+    let mut turn = |statement: &'static std::thread::LocalKey<Statement>| {
+        statement
+            .with(|s| s.execute(client, key))
+            .map(|written| written == 1)
+    };
+    Ok((has_row && turn(&TURN_UNLOCKED)?) || turn(&ADD_UNLOCKED)? || turn(&TURN_UNLOCKED)?)
 }
 
-statement!(
-    PAY(UUID, UUID, INT4, TEXT_ARRAY) = "
+// With badges and without, which is most of the time: the array of badges costs more to set up than the rest to run.
+macro_rules! pay {
+    ($badges:expr) => {
+        concat!(
+            "
     UPDATE public.user_stats AS s
     SET total_points = coalesce(s.total_points, 0) + $3,
-        achievements_unlocked = least(coalesce(s.achievements_unlocked, 0)::bigint + 1, 2147483647)::integer,
+        achievements_unlocked = least(coalesce(s.achievements_unlocked, 0)::bigint + 1, 2147483647)::integer,",
+            $badges,
+            "
+        stats_last_updated = now()
+    WHERE s.workspace_id = $1
+      AND s.user_id = $2
+      AND coalesce(s.total_points, 0) <= 2147483647 - $3"
+        )
+    };
+}
+
+statement!(PAY_POINTS(UUID, UUID, INT4) = pay!(""));
+
+statement!(
+    PAY_POINTS_AND_BADGES(UUID, UUID, INT4, TEXT_ARRAY) = pay!(
+        "
         badges_earned = CASE
-            WHEN $4 IS NULL OR $4 <@ s.badges_earned THEN s.badges_earned
+            WHEN $4 <@ s.badges_earned THEN s.badges_earned
             ELSE ARRAY(
                 SELECT b.badge
                 FROM unnest(ARRAY(SELECT unnest(s.badges_earned)) || $4) WITH ORDINALITY AS b (badge, position)
@@ -236,11 +270,8 @@ statement!(
                 GROUP BY b.badge
                 ORDER BY min(b.position)
             )
-        END,
-        stats_last_updated = now()
-    WHERE s.workspace_id = $1
-      AND s.user_id = $2
-      AND coalesce(s.total_points, 0) <= 2147483647 - $3"
+        END,"
+    )
 );
 
 // The total is so near to 2^31 that it does not hold the reward: it is filled up.
@@ -261,13 +292,12 @@ fn pay(
 ) -> Outcome<i32> {
     let badges = distinct(badges);
     let add = |client: &mut SpiClient<'_>, points: i32| {
-        let arguments = [
-            workspace.into(),
-            user.into(),
-            points.into(),
-            badges.clone().into(),
-        ];
-        PAY.with(|s| s.execute(client, &arguments))
+        let (workspace, user, points) = (workspace.into(), user.into(), points.into());
+        match badges.clone() {
+            None => PAY_POINTS.with(|s| s.execute(client, &[workspace, user, points])),
+            Some(badges) => PAY_POINTS_AND_BADGES
+                .with(|s| s.execute(client, &[workspace, user, points, badges.into()])),
+        }
     };
     if add(client, points)? == 1 {
         return Ok(points);

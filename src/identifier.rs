@@ -5,7 +5,7 @@ use pgrx::prelude::*;
 /// A new version 7 UUID (RFC 9562): the first 48 bits are the milliseconds since 1970, so that keys made one
 /// after the other lie side by side in an index. Within one backend they are strictly increasing.
 #[pg_extern(volatile, parallel_safe)]
-fn uuid_v7() -> pgrx::Uuid {
+pub fn uuid_v7() -> pgrx::Uuid {
     pgrx::Uuid::from_bytes(*uuid::Uuid::now_v7().as_bytes())
 }
 

@@ -6,12 +6,13 @@
 use crate::argument::{self, LONGEST_KEY};
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
+use crate::identifier;
 use crate::statement::{Reference, naming_what_is_missing};
 use crate::{list_page, list_statement, statement};
 use pgrx::Uuid;
 use pgrx::datum::{Array, DatumWithOid, TimestampWithTimeZone};
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
+use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiResult};
 
 const TYPES: &[&str] = &["alert", "achievement", "message", "reminder", "summary"];
 const CHANNELS: &[&str] = &["in_app", "email", "slack", "sms", "push"];
@@ -63,17 +64,19 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The arguments of the two statements below.
+    /// The arguments of the statements below: whom it goes to ($2) and under which keys ($3), the message, and the id
+    /// of the notification where there is one ($14).
     fn arguments(
         &self,
         workspace: Uuid,
-        users: &[Uuid],
-        keys: Option<&[String]>,
-    ) -> Vec<DatumWithOid<'static>> {
-        vec![
+        recipients: DatumWithOid<'static>,
+        keys: DatumWithOid<'static>,
+        id: Option<Uuid>,
+    ) -> [DatumWithOid<'static>; 14] {
+        [
             workspace.into(),
-            users.to_vec().into(),
-            keys.map(<[String]>::to_vec).into(),
+            recipients,
+            keys,
             self.notification_type.into(),
             self.title.into(),
             self.message.into(),
@@ -84,41 +87,118 @@ impl<'a> Message<'a> {
             self.expires_at.into(),
             self.achievement.into(),
             self.campaign.into(),
+            id.into(),
         ]
+    }
+
+    /// What its foreign keys check.
+    fn references(&self) -> [Reference<'static>; 3] {
+        [
+            Reference {
+                foreign_key: "user_notifications_related_alert_id_fkey",
+                argument: "p_alert_id",
+                what: "alert in this workspace",
+                value: self.alert,
+            },
+            Reference {
+                foreign_key: "user_notifications_related_achievement_id_fkey",
+                argument: "p_achievement_id",
+                what: "achievement in this workspace",
+                value: self.achievement,
+            },
+            Reference {
+                foreign_key: "user_notifications_related_campaign_id_fkey",
+                argument: "p_campaign_id",
+                what: "campaign in this workspace",
+                value: self.campaign,
+            },
+        ]
+    }
+
+    /// What is left to say when a notification was neither written nor there.
+    fn suppressed(&self, missing: usize, of: usize) -> CodexError {
+        CodexError::wrong_state(format!(
+            "{missing} of {of} notifications \"{}\" were not written: a trigger or rule on public.user_notifications suppressed them",
+            shorten(self.title)
+        ))
     }
 }
 
-statement!(
-    WRITE_NOTIFICATIONS(
-        UUID, UUID_ARRAY, TEXT_ARRAY, TEXT, TEXT, TEXT, TEXT, TEXT, TEXT, UUID, TIMESTAMPTZ, UUID, UUID
-    ) = "
-INSERT INTO public.user_notifications (
+// For one recipient and for many, with keys and without: ON CONFLICT writes each row twice into the log, first as
+// tried and then as there to stay, which only a row that can meet another one has to pay for.
+macro_rules! write_notifications {
+    ($columns:expr, $recipients:expr, $conflict:expr) => {
+        concat!(
+            "
+INSERT INTO public.user_notifications (",
+            $columns,
+            "
     workspace_id, user_id, idempotency_key, notification_type, title, message, channel, priority_level,
     action_url, related_alert_id, expires_at, related_achievement_id, related_campaign_id
-)
+)",
+            $recipients,
+            $conflict
+        )
+    };
+}
+macro_rules! to_one {
+    () => {
+        "
+VALUES ($14, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    };
+}
+macro_rules! to_many {
+    () => {
+        "
 SELECT $1, recipient.user_id, recipient.idempotency_key, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
-FROM unnest($2, $3) AS recipient (user_id, idempotency_key)
-ON CONFLICT (workspace_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-RETURNING id"
+FROM unnest($2, $3) AS recipient (user_id, idempotency_key)"
+    };
+}
+macro_rules! unless_sent {
+    () => {
+        "
+ON CONFLICT (workspace_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    };
+}
+
+macro_rules! message_statement {
+    ($name:ident to $users:ident under $keys:ident = $sql:expr) => {
+        statement!(
+            $name(
+                UUID,
+                $users,
+                $keys,
+                TEXT,
+                TEXT,
+                TEXT,
+                TEXT,
+                TEXT,
+                TEXT,
+                UUID,
+                TIMESTAMPTZ,
+                UUID,
+                UUID,
+                UUID
+            ) = $sql
+        );
+    };
+}
+
+message_statement!(WRITE_ONE to UUID under TEXT = write_notifications!("\n    id,", to_one!(), ""));
+message_statement!(
+    WRITE_ONE_WITH_KEY to UUID under TEXT = write_notifications!("\n    id,", to_one!(), unless_sent!())
+);
+message_statement!(WRITE_MANY to UUID_ARRAY under TEXT_ARRAY = write_notifications!("", to_many!(), ""));
+message_statement!(
+    WRITE_MANY_WITH_KEYS to UUID_ARRAY under TEXT_ARRAY =
+        write_notifications!("", to_many!(), unless_sent!())
 );
 
 // What was sent under these keys before, and in which arguments it differs from what is sent now.
-statement!(
-    SENT_BEFORE(
-        UUID,
-        UUID_ARRAY,
-        TEXT_ARRAY,
-        TEXT,
-        TEXT,
-        TEXT,
-        TEXT,
-        TEXT,
-        TEXT,
-        UUID,
-        TIMESTAMPTZ,
-        UUID,
-        UUID
-    ) = "
+macro_rules! sent_before {
+    ($recipients:literal) => {
+        concat!(
+            "
 SELECT
     n.id,
     n.user_id,
@@ -135,102 +215,117 @@ SELECT
         CASE WHEN n.related_achievement_id IS DISTINCT FROM $12 THEN 'p_achievement_id' END,
         CASE WHEN n.related_campaign_id IS DISTINCT FROM $13 THEN 'p_campaign_id' END
     )
-FROM unnest($2, $3) AS recipient (user_id, idempotency_key)
+FROM ",
+            $recipients,
+            "
 JOIN public.user_notifications AS n
     ON n.workspace_id = $1
     AND n.idempotency_key = recipient.idempotency_key"
+        )
+    };
+}
+
+message_statement!(
+    ONE_SENT_BEFORE to UUID under TEXT = sent_before!("(SELECT $2, $3) AS recipient (user_id, idempotency_key)")
+);
+message_statement!(
+    MANY_SENT_BEFORE to UUID_ARRAY under TEXT_ARRAY =
+        sent_before!("unnest($2, $3) AS recipient (user_id, idempotency_key)")
 );
 
-/// Sends a message to `users` of `workspace`, each with the key of the same position; returns the ids of
-/// the notifications, old and new.
-fn send(
+/// Sends a message to one user of `workspace`; returns the id of the notification, old or new.
+fn send_to_one(
+    workspace: Uuid,
+    user: Uuid,
+    key: Option<&str>,
+    message: &Message<'_>,
+) -> Outcome<Uuid> {
+    context::require_workspace(workspace)?;
+    // Made here and not asked for with RETURNING, for which row-level security checks every row a second time.
+    let id = identifier::uuid_v7();
+    let arguments = message.arguments(workspace, user.into(), key.into(), Some(id));
+    Spi::connect_mut(|client| {
+        let sent = |client: &mut SpiClient<'_>| -> Outcome<Option<Uuid>> {
+            let Some(key) = key else {
+                return Ok(None);
+            };
+            let before =
+                ONE_SENT_BEFORE.with(|s| s.write(client, &arguments, sent_notification))?;
+            Ok(the_same(before, key)?.into_iter().next().map(|(id, _)| id))
+        };
+        if !context::is_member(workspace, user)? {
+            // A retry is answered from what is there, even if the recipient has left the workspace since.
+            return sent(client)?.ok_or_else(|| context::not_a_member(workspace, user));
+        }
+        let statement = if key.is_some() {
+            &WRITE_ONE_WITH_KEY
+        } else {
+            &WRITE_ONE
+        };
+        let written = naming_what_is_missing(&message.references(), || {
+            statement.with(|s| s.execute(client, &arguments))
+        })?;
+        if written > 0 {
+            return Ok(id);
+        }
+        sent(client)?.ok_or_else(|| message.suppressed(1, 1))
+    })
+}
+
+/// Sends a message to `users` of `workspace`, each with the key of the same position; returns how many have it.
+fn send_to_many(
     workspace: Uuid,
     users: &[Uuid],
-    keys: Option<&[String]>,
+    keys: Option<Vec<String>>,
     idempotency_key: Option<&str>,
     message: &Message<'_>,
-) -> Outcome<Vec<Uuid>> {
+) -> Outcome<usize> {
     context::require_workspace(workspace)?;
+    let statement = if keys.is_some() {
+        &WRITE_MANY_WITH_KEYS
+    } else {
+        &WRITE_MANY
+    };
+    let arguments = message.arguments(workspace, users.to_vec().into(), keys.into(), None);
     Spi::connect_mut(|client| {
         let sent = |client: &mut SpiClient<'_>| -> Outcome<Vec<(Uuid, Uuid)>> {
-            let Some(idempotency_key) = idempotency_key else {
+            let Some(key) = idempotency_key else {
                 return Ok(Vec::new());
             };
-            sent_before(client, workspace, users, keys, idempotency_key, message)
+            let before =
+                MANY_SENT_BEFORE.with(|s| s.write(client, &arguments, sent_notification))?;
+            the_same(before, key)
         };
         // A retry is answered from what is there, even if a recipient has left the workspace since.
         let before = sent(client)?;
         if before.len() == users.len() {
-            return Ok(before.into_iter().map(|(id, _)| id).collect());
+            return Ok(before.len());
         }
         refuse_strangers(workspace, users, &before)?;
-        let mut ids = naming_what_is_missing(
-            &[
-                Reference {
-                    foreign_key: "user_notifications_related_alert_id_fkey",
-                    argument: "p_alert_id",
-                    what: "alert in this workspace",
-                    value: message.alert,
-                },
-                Reference {
-                    foreign_key: "user_notifications_related_achievement_id_fkey",
-                    argument: "p_achievement_id",
-                    what: "achievement in this workspace",
-                    value: message.achievement,
-                },
-                Reference {
-                    foreign_key: "user_notifications_related_campaign_id_fkey",
-                    argument: "p_campaign_id",
-                    what: "campaign in this workspace",
-                    value: message.campaign,
-                },
-            ],
-            || {
-                WRITE_NOTIFICATIONS.with(|statement| {
-                    statement.write(client, &message.arguments(workspace, users, keys), |row| {
-                        row.get::<Uuid>(1)
-                    })
-                })
-            },
-        )?
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>();
-        if ids.len() < users.len() {
+        let mut written = naming_what_is_missing(&message.references(), || {
+            statement.with(|s| s.execute(client, &arguments))
+        })?;
+        if written < users.len() {
             // Either some were there before, or another session was faster; it has committed, or we would
             // have waited for it.
-            ids = sent(client)?.into_iter().map(|(id, _)| id).collect();
+            written = sent(client)?.len();
         }
-        if ids.len() < users.len() {
-            return Err(CodexError::wrong_state(format!(
-                "{} of {} notifications \"{}\" were not written: a trigger or rule on public.user_notifications suppressed them",
-                users.len() - ids.len(),
-                users.len(),
-                shorten(message.title)
-            )));
+        if written < users.len() {
+            return Err(message.suppressed(users.len() - written, users.len()));
         }
-        Ok(ids)
+        Ok(written)
     })
 }
 
-/// The notifications (id and recipient) that went out under the keys, or 22023 when one of them was another message.
-fn sent_before(
-    client: &mut SpiClient<'_>,
-    workspace: Uuid,
-    users: &[Uuid],
-    keys: Option<&[String]>,
-    idempotency_key: &str,
-    message: &Message<'_>,
-) -> Outcome<Vec<(Uuid, Uuid)>> {
-    let found = SENT_BEFORE.with(|statement| {
-        statement.write(client, &message.arguments(workspace, users, keys), |row| {
-            Ok((
-                row.get::<Uuid>(1)?,
-                row.get::<Uuid>(2)?,
-                row.get::<String>(3)?,
-            ))
-        })
-    })?;
+/// A notification that went out under a key: id, recipient, and where it differs from what is sent now.
+type Sent = (Option<Uuid>, Option<Uuid>, Option<String>);
+
+fn sent_notification(row: SpiHeapTupleData<'_>) -> SpiResult<Sent> {
+    Ok((row.get(1)?, row.get(2)?, row.get(3)?))
+}
+
+/// The notifications (id and recipient) that went out before, or 22023 when one of them was another message.
+fn the_same(found: Vec<Sent>, idempotency_key: &str) -> Outcome<Vec<(Uuid, Uuid)>> {
     let mut sent = Vec::with_capacity(found.len());
     for (id, user, differing) in found {
         let (Some(id), Some(user)) = (id, user) else {
@@ -250,14 +345,10 @@ fn sent_before(
 
 /// Refuses recipients who are not members, but for those who have the message already.
 fn refuse_strangers(workspace: Uuid, users: &[Uuid], sent: &[(Uuid, Uuid)]) -> Outcome<()> {
-    let strangers: Vec<Uuid> = match users {
-        [user] if context::is_member(workspace, *user)? => return Ok(()),
-        [user] => vec![*user],
-        _ => context::non_members(workspace, users)?
-            .into_iter()
-            .filter(|user| sent.iter().all(|(_, recipient)| recipient != user))
-            .collect(),
-    };
+    let strangers: Vec<Uuid> = context::non_members(workspace, users)?
+        .into_iter()
+        .filter(|user| sent.iter().all(|(_, recipient)| recipient != user))
+        .collect();
     match strangers.as_slice() {
         [] => Ok(()),
         [user] => Err(context::not_a_member(workspace, *user)),
@@ -318,17 +409,7 @@ fn send_user_notification(
             p_campaign_id,
         )?;
         let key = argument::key(p_idempotency_key, "p_idempotency_key", LONGEST_KEY)?;
-        let keys = key.map(|key| [key.to_string()]);
-        let ids = send(
-            workspace,
-            &[user],
-            keys.as_ref().map(|keys| keys.as_slice()),
-            key,
-            &message,
-        )?;
-        ids.into_iter()
-            .next()
-            .ok_or_else(|| CodexError::wrong_state("the notification was not written"))
+        send_to_one(workspace, user, key, &message)
     };
     run().or_raise()
 }
@@ -382,8 +463,7 @@ fn send_user_notifications(
                 .map(|user| format!("{key}:{user}"))
                 .collect::<Vec<_>>()
         });
-        let ids = send(workspace, &users, keys.as_deref(), key, &message)?;
-        Ok(ids.len() as i64)
+        Ok(send_to_many(workspace, &users, keys, key, &message)? as i64)
     };
     run().or_raise()
 }

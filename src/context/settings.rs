@@ -11,6 +11,7 @@
 use pgrx::prelude::*;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, Uuid};
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 /// Which settings count as context: the values of `raptorflow_codex.context`, from loose to strict.
@@ -321,6 +322,10 @@ unsafe fn allocate_extra(size: usize) -> *mut c_void {
 /// The record that Postgres keeps of a setting, or NULL when there is none by this name.
 #[cfg(feature = "pg15")]
 pub fn record_of(name: &CStr) -> *mut pg_sys::config_generic {
+    thread_local! {
+        /// Where the last search ended. The claims are looked for in every statement; what is set seldom changes.
+        static LAST: Cell<usize> = const { Cell::new(0) };
+    }
     // SAFETY: the array has as many entries as the other function says, each a valid record, in the order of
     // their lower-cased names; nothing changes it while we look.
     let records = unsafe {
@@ -330,13 +335,31 @@ pub fn record_of(name: &CStr) -> *mut pg_sys::config_generic {
         )
     };
     let wanted = name.to_bytes();
-    let found = records.binary_search_by(|record| {
+    let compare = |record: &*mut pg_sys::config_generic| {
         // SAFETY: a record's name is a terminated string.
         let name = unsafe { CStr::from_ptr((**record).name) }.to_bytes();
         let name = name.iter().map(u8::to_ascii_lowercase);
         name.cmp(wanted.iter().map(u8::to_ascii_lowercase))
-    });
-    found.map_or(std::ptr::null_mut(), |at| records[at])
+    };
+    let last = LAST.get().min(records.len());
+    let at_or_after = records[last..].first().map(compare);
+    if at_or_after == Some(Ordering::Equal) {
+        return records[last];
+    }
+    let before = last.checked_sub(1).map(|before| compare(&records[before]));
+    if before.is_none_or(Ordering::is_lt) && at_or_after.is_none_or(Ordering::is_gt) {
+        return std::ptr::null_mut();
+    }
+    match records.binary_search_by(compare) {
+        Ok(at) => {
+            LAST.set(at);
+            records[at]
+        }
+        Err(at) => {
+            LAST.set(at);
+            std::ptr::null_mut()
+        }
+    }
 }
 
 /// The record that Postgres keeps of a setting, or NULL when there is none by this name.
