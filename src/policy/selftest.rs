@@ -249,8 +249,9 @@ fn tables(client: &SpiClient<'_>) -> Outcome<Vec<Table>> {
                      pg_catalog.format('%I.%I', n.nspname, c.relname),
                      (pg_catalog.regexp_match(pg_catalog.pg_get_expr(p.polqual, c.oid), '^[(]\"?(.+?)\"? = '))[1],
                      (
-                         SELECT (pg_catalog.regexp_match(pg_catalog.pg_get_expr(o.polqual, c.oid), '[(]\"?([^( \"]+)\"? = [(]? ?(?:SELECT )?codex[.]current_user_id'))[1]
+                         SELECT coalesce(m.found[1], m.found[2])
                          FROM pg_catalog.pg_policy AS o
+                             CROSS JOIN LATERAL pg_catalog.regexp_match(pg_catalog.pg_get_expr(o.polqual, c.oid), '(?:\"([^\"]+)\"|([^( \"]+)) = [(]? ?(?:SELECT )?codex[.]current_user_id') AS m (found)
                          WHERE o.polrelid = c.oid
                              AND o.polname::text LIKE '%{}'
                      ),
@@ -553,6 +554,7 @@ impl Column {
             "T" => "1 day".to_string(),
             "A" => "{}".to_string(),
             "I" => "127.0.0.1".to_string(),
+            "V" => "0".to_string(),
             "E" => {
                 return format!("(pg_catalog.enum_range(NULL::{}))[1]", self.kind);
             }

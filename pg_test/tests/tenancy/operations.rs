@@ -198,6 +198,29 @@ fn the_self_test_passes_here_leaves_nothing_and_notices_a_hole() {
         .collect();
     assert_eq!(tries.len(), 30, "{tries:?}");
     assert!(tries.iter().all(|one| one.3), "{tries:?}");
+    // Names that need quotes, and types that few tables have.
+    scene
+        .admin
+        .batch_execute(
+            r#"CREATE DOMAIN public.positive AS int CHECK (value > 0);
+             CREATE TABLE public."Odd ""Table" (
+                 "Key" public.positive NOT NULL, "Tenant Id" uuid NOT NULL, "Who Is" uuid, amount numeric(5, 2) NOT NULL,
+                 at time NOT NULL, span interval NOT NULL, ip inet NOT NULL, raw bytea NOT NULL, bits bit(4) NOT NULL
+             );
+             SELECT codex.protect('public."Odd ""Table"', 'Tenant Id', 'Who Is')"#,
+        )
+        .unwrap();
+    let row = scene
+        .admin
+        .query_one(
+            r#"SELECT count(*), bool_and(passed) FROM codex.isolation_selftest() WHERE table_name = 'public."Odd ""Table"'"#,
+            &[],
+        )
+        .unwrap();
+    assert_eq!(
+        (row.get::<_, i64>(0), row.get::<_, Option<bool>>(1)),
+        (30, Some(true))
+    );
     for hole in [
         "CREATE POLICY open ON public.campaigns USING (true)",
         "ALTER TABLE public.user_stats DISABLE ROW LEVEL SECURITY",
