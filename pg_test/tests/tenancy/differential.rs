@@ -95,6 +95,10 @@ fn sow(admin: &mut Client, random: &mut Random, workspace: Uuid, users: &[Uuid])
 
 /// A random query over `{table}` placeholders; its result is one text.
 fn query(random: &mut Random) -> String {
+    // Which of the rows are looked at, and in which order, is the plan's to choose where a join or a LIMIT lets it
+    // stop early; a condition that divides by zero for some row is therefore only put to whole tables.
+    let shape = random.below(9);
+    let every_row = !matches!(shape, 3 | 4 | 5 | 8);
     let condition = |random: &mut Random, alias: &str, table: &str| -> String {
         let own: &[&str] = match table {
             "campaigns" => &[
@@ -122,6 +126,12 @@ fn query(random: &mut Random) -> String {
             "user_stats" => &["{a}.total_points > 1000", "{a}.experience_level = 1"],
             _ => &["NOT {a}.is_read", "{a}.title > 't2'"],
         };
+        let own: Vec<&str> = own
+            .iter()
+            .copied()
+            .filter(|text| every_row || !text.contains(" / "))
+            .collect();
+        let own = own.as_slice();
         match random.below(6) {
             0 => "true".into(),
             1 => format!("NOT ({})", random.pick(own).replace("{a}", alias)),
@@ -138,7 +148,7 @@ fn query(random: &mut Random) -> String {
         "user_notifications",
     ]);
     let first = condition(random, "t", name);
-    match random.below(9) {
+    match shape {
         0 => format!("SELECT count(*)::text FROM {{{name}}} AS t WHERE {first}"),
         1 => format!(
             "SELECT string_agg(t::text, ';' ORDER BY t.id) FROM {{{name}}} AS t WHERE {first}"
