@@ -346,7 +346,7 @@ impl Executions {
                 &(1000 + turn as i64 % 500),
                 &(200 + turn as i64 % 90),
                 &0.0125_f64,
-                &(turn % 20 != 0),
+                &(!turn.is_multiple_of(20)),
             ],
         )?;
         Ok(())
