@@ -3,6 +3,7 @@
 //! Numbers up to 017 are the product's own. A released file never changes: the ledger of every database keeps its
 //! checksum, and `codex.migrate()` refuses to go on from another text.
 
+use super::shape::Definition;
 use sha2::{Digest, Sha256};
 
 /// One numbered migration.
@@ -15,6 +16,9 @@ pub struct Migration {
     pub body: Body,
     /// The tables it makes, in the order in which they are made, schema included.
     pub tables: &'static [&'static str],
+    /// What it adds to tables of older migrations: relation, kind and name, as in `sql/shape.tsv`. Before it is
+    /// applied, nobody expects these.
+    pub adds: &'static [(&'static str, &'static str, &'static str)],
 }
 
 /// What a migration is made of.
@@ -43,6 +47,10 @@ macro_rules! text {
     };
 }
 
+/// The last of the product's own migrations. A database may stay there: what comes after it is ours, and is
+/// expected once it is applied.
+pub const PRODUCT: i32 = 17;
+
 /// All migrations, oldest first.
 pub const ALL: &[Migration] = &[
     Migration {
@@ -50,18 +58,21 @@ pub const ALL: &[Migration] = &[
         name: "foundation",
         body: Body::Foundation,
         tables: &["codex.migrations", "codex.roles", "codex.adopted"],
+        adds: &[],
     },
     Migration {
         version: 11,
         name: "mend_legacy",
         body: Body::MendLegacy,
         tables: &[],
+        adds: &[],
     },
     Migration {
         version: 12,
         name: "archive_unused",
         body: Body::ArchiveUnused,
         tables: &[],
+        adds: &[],
     },
     Migration {
         version: 13,
@@ -74,6 +85,7 @@ pub const ALL: &[Migration] = &[
             "public.campaign_quests",
             "public.campaign_cohorts",
         ],
+        adds: &[],
     },
     Migration {
         version: 14,
@@ -84,6 +96,7 @@ pub const ALL: &[Migration] = &[
             "public.user_achievements",
             "public.user_stats",
         ],
+        adds: &[],
     },
     Migration {
         version: 15,
@@ -96,6 +109,7 @@ pub const ALL: &[Migration] = &[
             "public.agent_performance",
             "codex.agent_executions",
         ],
+        adds: &[],
     },
     Migration {
         version: 16,
@@ -106,12 +120,14 @@ pub const ALL: &[Migration] = &[
             "public.market_insights",
             "codex.insight_signals",
         ],
+        adds: &[],
     },
     Migration {
         version: 17,
         name: "alerts_and_notifications",
         body: text!("017_alerts_and_notifications"),
         tables: &["public.system_alerts", "public.user_notifications"],
+        adds: &[],
     },
 ];
 
@@ -145,7 +161,26 @@ pub fn version_of_table(table: &str) -> Option<i32> {
         .map(|migration| migration.version)
 }
 
+/// The migration that makes a definition: that of its table, unless a later one adds it.
+pub fn version_of(definition: &Definition) -> Option<i32> {
+    ALL.iter()
+        .find(|migration| {
+            migration.adds.iter().any(|(relation, kind, name)| {
+                definition.relation == *relation
+                    && definition.kind == *kind
+                    && definition.name == *name
+            })
+        })
+        .map(|migration| migration.version)
+        .or_else(|| version_of_table(&definition.relation))
+}
+
 impl Migration {
+    /// The tables of older migrations that it adds something to.
+    pub fn tables_added_to(&self) -> impl Iterator<Item = &'static str> {
+        self.adds.iter().map(|(relation, _, _)| *relation)
+    }
+
     /// The file a person would look at.
     pub fn file(&self) -> String {
         match self.body {

@@ -64,6 +64,15 @@ pub fn version(entries: &[Entry]) -> i32 {
     entries.iter().map(|entry| entry.version).max().unwrap_or(0)
 }
 
+/// The version up to which this database is expected to be complete: what it has reached, at least the product's
+/// own; the newest for whom the ledger is hidden.
+pub fn expected_version(client: &SpiClient<'_>) -> Outcome<i32> {
+    if is_hidden(client)? {
+        return Ok(catalogue::latest());
+    }
+    Ok(version(&read(client)?).max(catalogue::PRODUCT))
+}
+
 /// Fails where the ledger does not fit this library: a version that it does not know, or a text that changed.
 pub fn check(entries: &[Entry]) -> Outcome<()> {
     for entry in entries {

@@ -131,7 +131,14 @@ fn run(
                     .iter()
                     .map(|table| (*table, Mode::BlockWriters))
                     .collect();
-                for table in pending.iter().flat_map(|migration| migration.tables) {
+                let concerned = pending.iter().flat_map(|migration| {
+                    migration
+                        .tables
+                        .iter()
+                        .copied()
+                        .chain(migration.tables_added_to())
+                });
+                for table in concerned {
                     let there = database::oid_of(client, table)?;
                     wanted.extend(there.map(|table| (table, Mode::BlockAll)));
                 }

@@ -87,7 +87,17 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
             .flat_map(|migration| migration.tables)
             .filter(|table| adopted.iter().any(|(adopted, _)| adopted == *table))
             .map(|table| (*table).to_string());
-        let concerned: Vec<String> = tables.iter().cloned().chain(staying).collect();
+        // So does what a migration had added to tables of older ones.
+        let lightened = going
+            .iter()
+            .flat_map(|migration| migration.tables_added_to())
+            .map(str::to_string);
+        let concerned: Vec<String> = tables
+            .iter()
+            .cloned()
+            .chain(staying)
+            .chain(lightened)
+            .collect();
         let wanted: Vec<(pg_sys::Oid, Mode)> = lock_set(client, &concerned)?
             .into_iter()
             .map(|table| (table, Mode::BlockAll))

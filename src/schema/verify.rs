@@ -643,8 +643,17 @@ fn library(client: &SpiClient<'_>, checks: &mut Vec<Check>) -> Outcome<()> {
 }
 
 fn the_ledger(entries: &[Entry], checks: &mut Vec<Check>) {
+    let expected_version = ledger::version(entries).max(catalogue::PRODUCT);
     for migration in catalogue::ALL {
-        checks.push(ledger_row(migration, entries));
+        let mut check = ledger_row(migration, entries);
+        if migration.version > expected_version {
+            // Waiting is no fault: a database may stay at the product's own version.
+            check.expected = "applied, or waiting".to_string();
+            check.actual = "waiting: SELECT * FROM codex.migrate() applies it".to_string();
+            check.passed = true;
+            check.hint = None;
+        }
+        checks.push(check);
     }
     for entry in entries
         .iter()

@@ -1,6 +1,6 @@
 //! `codex.migrate()`: from nothing, step by step, twice, and rehearsed.
 
-use crate::support::{outcomes, tables_in_public, verified};
+use crate::support::{all, latest, outcomes, tables_in_public, verified, versions};
 use codex_pg_test::{Database, fails_with, value};
 
 #[test]
@@ -8,16 +8,16 @@ fn a_fresh_database_gets_everything_and_passes_verify() {
     let db = Database::with_extension();
     let (mut admin, notices) = db.admin_with_notices();
     let lines = outcomes(&mut admin, "codex.migrate()");
-    assert_eq!(
-        lines,
-        [10, 11, 12, 13, 14, 15, 16, 17].map(|version| format!("{version} applied"))
-    );
+    assert_eq!(lines, all("applied"));
     let said = notices.take().join("\n");
     assert!(
         said.contains("makes what this database does not have: public.users, public.workspaces"),
         "{said}"
     );
-    assert!(said.contains("this database is at version 17"), "{said}");
+    assert!(
+        said.contains(&format!("this database is at version {}", latest())),
+        "{said}"
+    );
     verified(&mut admin);
     // 16 of the Codex, and the five it builds on.
     assert_eq!(tables_in_public(&mut admin), 21);
@@ -29,13 +29,13 @@ fn a_second_run_changes_nothing_and_says_so() {
     let (mut admin, notices) = db.admin_with_notices();
     let before = shape(&mut admin);
     let lines = outcomes(&mut admin, "codex.migrate()");
-    assert_eq!(
-        lines,
-        [10, 11, 12, 13, 14, 15, 16, 17].map(|version| format!("{version} unchanged"))
-    );
+    assert_eq!(lines, all("unchanged"));
     assert_eq!(
         notices.take(),
-        ["NOTICE: codex.migrate(): nothing to do, this database is at version 17"]
+        [format!(
+            "NOTICE: codex.migrate(): nothing to do, this database is at version {}",
+            latest()
+        )]
     );
     assert_eq!(shape(&mut admin), before);
 }
@@ -56,7 +56,7 @@ fn shape(client: &mut codex_pg_test::postgres::Client) -> Vec<String> {
 fn versions_one_by_one_end_where_one_call_ends() {
     let db = Database::with_extension();
     let mut admin = db.admin();
-    for version in 10..=17 {
+    for version in versions() {
         admin
             .execute("SELECT codex.migrate($1)", &[&version])
             .unwrap_or_else(|error| panic!("migrate({version}): {error:?}"));
@@ -95,10 +95,7 @@ fn a_dry_run_tells_and_changes_nothing() {
     let db = Database::with_extension();
     let mut admin = db.admin();
     let lines = outcomes(&mut admin, "codex.migrate(dry_run => true)");
-    assert_eq!(
-        lines,
-        [10, 11, 12, 13, 14, 15, 16, 17].map(|version| format!("{version} would apply"))
-    );
+    assert_eq!(lines, all("would apply"));
     assert_eq!(tables_in_public(&mut admin), 0);
     let ledger: Option<String> = value(
         &mut admin,

@@ -1,6 +1,6 @@
 //! `codex.migration_sql()`: the same schema by psql.
 
-use crate::support::verified;
+use crate::support::{verified, versions};
 use codex_pg_test::{Database, value};
 use std::io::Write;
 use std::process::Stdio;
@@ -31,7 +31,7 @@ fn run_in_psql(db: &Database, text: &str) {
 fn printed_migrations_make_the_same_schema_up_and_down() {
     let db = Database::with_extension();
     let mut admin = db.admin();
-    for version in 10..=17 {
+    for version in versions() {
         let text: String = value(&mut admin, "SELECT codex.migration_sql($1)", &[&version]);
         run_in_psql(&db, &text);
     }
@@ -42,7 +42,7 @@ fn printed_migrations_make_the_same_schema_up_and_down() {
         &[],
     );
     assert!(unchanged, "the ledger knows them");
-    for version in (10..=17).rev() {
+    for version in versions().into_iter().rev() {
         let text: String = value(
             &mut admin,
             "SELECT codex.migration_sql($1, 'down')",

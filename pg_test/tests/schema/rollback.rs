@@ -1,15 +1,20 @@
 //! `codex.rollback()`: any target, rows refused, everything back afterwards.
 
-use crate::support::{outcomes, verified};
+use crate::support::{latest, outcomes, verified, versions};
 use codex_pg_test::{Database, fails_with, value, workspace};
 
 #[test]
 fn every_target_is_reached_and_migrate_restores_everything() {
     let db = Database::migrated();
     let mut admin = db.admin();
-    for target in (0..17).rev() {
+    let all = versions();
+    for target in (0..latest()).rev() {
         outcomes(&mut admin, &format!("codex.rollback({target})"));
-        let expected = if target < 10 { None } else { Some(target) };
+        let expected = all
+            .iter()
+            .copied()
+            .filter(|version| *version <= target)
+            .max();
         let reached: Option<i32> = match value::<Option<String>>(
             &mut admin,
             "SELECT to_regclass('codex.migrations')::text",
@@ -102,10 +107,13 @@ fn a_view_of_the_app_on_a_table_stops_the_rollback() {
 fn rolling_back_nothing_says_so() {
     let db = Database::migrated();
     let (mut admin, notices) = db.admin_with_notices();
-    let lines = outcomes(&mut admin, "codex.rollback(17)");
+    let lines = outcomes(&mut admin, &format!("codex.rollback({})", latest()));
     assert!(lines.is_empty());
     assert_eq!(
         notices.take(),
-        ["NOTICE: codex.rollback(): nothing to do, this database is at version 17"]
+        [format!(
+            "NOTICE: codex.rollback(): nothing to do, this database is at version {}",
+            latest()
+        )]
     );
 }

@@ -3,6 +3,39 @@
 use codex_pg_test::postgres::Client;
 use codex_pg_test::value;
 
+/// The numbers of all migrations, ascending: 010 to 012, which have no text of their own, and the files.
+pub fn versions() -> Vec<i32> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../sql/migrations");
+    let mut versions: Vec<i32> = std::fs::read_dir(folder)
+        .expect("the migrations are there")
+        .filter_map(|entry| {
+            let name = entry.expect("a file").file_name();
+            let name = name.to_str().expect("a plain name");
+            name.strip_suffix(".up.sql")?
+                .split('_')
+                .next()?
+                .parse()
+                .ok()
+        })
+        .chain([10, 11, 12])
+        .collect();
+    versions.sort_unstable();
+    versions
+}
+
+/// The number of the newest migration.
+pub fn latest() -> i32 {
+    versions().pop().expect("there are migrations")
+}
+
+/// `version outcome` for all migrations.
+pub fn all(outcome: &str) -> Vec<String> {
+    versions()
+        .iter()
+        .map(|version| format!("{version} {outcome}"))
+        .collect()
+}
+
 /// How many base tables schema `public` has.
 pub fn tables_in_public(client: &mut Client) -> i64 {
     value(

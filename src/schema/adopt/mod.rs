@@ -26,9 +26,10 @@
 mod complete;
 mod plan;
 
-use super::catalogue::Migration;
+use super::catalogue::{self, Migration};
 use super::database::{self, query, table_exists};
 use super::foundation::Foundation;
+use super::ledger;
 use super::repair;
 use super::shape::{self, Definition};
 use crate::error::Outcome;
@@ -214,9 +215,17 @@ pub fn adopted_tables(client: &SpiClient<'_>) -> Outcome<Vec<(String, String)>> 
     )
 }
 
-/// What this database is expected to have: the shape of a fresh one, with what adopted tables keep in their own way.
+/// What this database is expected to have: the shape of a fresh one at its version, with what adopted tables keep in
+/// their own way. The product's own migrations are expected everywhere.
 pub fn expected_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
-    let mut expected = shape::EXPECTED_TABLES.clone();
+    let expected_version = ledger::expected_version(client)?;
+    let mut expected: Vec<Definition> = shape::EXPECTED_TABLES
+        .iter()
+        .filter(|definition| {
+            catalogue::version_of(definition).is_none_or(|version| version <= expected_version)
+        })
+        .cloned()
+        .collect();
     let readable = match database::oid_of(client, "codex.adopted")? {
         Some(oid) => database::has_table_privilege(client, oid, "SELECT")?,
         None => false,

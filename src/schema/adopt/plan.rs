@@ -1,6 +1,7 @@
 //! What adopting one table takes: statements to run, in words, and what keeps it from being done.
 
 use crate::error::Outcome;
+use crate::schema::catalogue;
 use crate::schema::database::{self, query, value};
 use crate::schema::foundation::Foundation;
 use crate::schema::shape::{self, Definition};
@@ -147,6 +148,7 @@ pub fn plan(client: &SpiClient<'_>, foundation: &Foundation, name: &str) -> Outc
     let expected: Vec<&Definition> = shape::EXPECTED_TABLES
         .iter()
         .filter(|definition| definition.relation == name)
+        .filter(|definition| catalogue::version_of(definition) == catalogue::version_of_table(name))
         .collect();
     drop_old_triggers(client, &table, &mut plan)?;
     for definition in expected
