@@ -8,6 +8,7 @@
 //! | [`argument`] | what a function asks of its arguments | nothing |
 //! | [`mod@statement`] | SQL prepared once a backend | nothing of its own |
 //! | [`subtransaction`] | work that can fail without failing the transaction | nothing of its own |
+//! | [`idempotency`] | calls that can be sent again | `codex.requests` |
 //! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
 //! | [`policy`] | row-level security of a table, and the grants that go with it | policies and grants |
 //! | [`identifier`] | time-ordered UUIDs | nothing |
@@ -29,6 +30,7 @@ mod campaigns;
 mod context;
 mod error;
 mod expose;
+mod idempotency;
 mod identifier;
 mod intelligence;
 mod notifications;

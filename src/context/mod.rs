@@ -89,6 +89,15 @@ pub fn current_user() -> Option<Uuid> {
     asked().user
 }
 
+/// The user in whose own name the session works; none for a service, which acts for its whole workspace.
+pub fn caller() -> Option<Uuid> {
+    if membership::acts_for_workspace() {
+        None
+    } else {
+        current_user()
+    }
+}
+
 /// Whether `user` is a member of `workspace`, as of the first time that this transaction asked.
 ///
 /// False when there is no membership table that can be read (see [`membership`]).

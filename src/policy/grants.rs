@@ -84,6 +84,12 @@ const MARK_AS_READ: Rights = Rights {
     update: Columns::Only(&["is_read", "read_at"]),
     ..NOTHING
 };
+const REMEMBER: Rights = Rights {
+    select: true,
+    insert: true,
+    update: Columns::Only(&["answer"]),
+    ..NOTHING
+};
 
 /// Columns that no role of ours may change.
 const KEYS: &[&str] = &["id", "workspace_id", "user_id"];
@@ -123,6 +129,7 @@ const RULES: &[Rule] = &[
     rule("codex.insight_signals", READ_AND_ADD, WORK),
     rule("public.system_alerts", WORK, WORK),
     rule("public.user_notifications", MARK_AS_READ, WORK),
+    rule("codex.requests", REMEMBER, WORK),
     rule("codex.migrations", NOTHING, NOTHING),
     rule("codex.roles", NOTHING, NOTHING),
     rule("codex.adopted", NOTHING, NOTHING),

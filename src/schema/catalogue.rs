@@ -129,6 +129,13 @@ pub const ALL: &[Migration] = &[
         tables: &["public.system_alerts", "public.user_notifications"],
         adds: &[],
     },
+    Migration {
+        version: 18,
+        name: "requests",
+        body: text!("018_requests"),
+        tables: &["codex.requests"],
+        adds: &[],
+    },
 ];
 
 /// The number of the newest migration.

@@ -1,0 +1,3 @@
+-- 018 requests, taken back.
+
+DROP TABLE codex.requests;
