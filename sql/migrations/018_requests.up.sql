@@ -9,8 +9,7 @@ CREATE TABLE codex.requests (
         CHECK (btrim(operation) <> ''),
     idempotency_key text NOT NULL
         CHECK (btrim(idempotency_key) <> '' AND length(idempotency_key) <= 200),
-    request_hash bytea NOT NULL
-        CHECK (octet_length(request_hash) = 32),
+    request_hash bytea NOT NULL,
     answer jsonb,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT requests_idempotency_key UNIQUE NULLS NOT DISTINCT (workspace_id, operation, idempotency_key, user_id)

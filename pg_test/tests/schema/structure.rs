@@ -92,6 +92,7 @@ fn every_workspace_table_has_its_key_and_row_security() {
                FROM ours AS o
                JOIN pg_catalog.pg_attribute AS w ON w.attrelid = o.oid AND w.attname = 'workspace_id'
                JOIN pg_catalog.pg_attribute AS i ON i.attrelid = o.oid AND i.attname = 'id'
+               JOIN pg_catalog.pg_class AS c ON c.oid = o.oid AND c.relnamespace = 'public'::regnamespace
               WHERE NOT EXISTS (
                         SELECT
                           FROM pg_catalog.pg_constraint AS k
@@ -103,6 +104,26 @@ fn every_workspace_table_has_its_key_and_row_security() {
     );
     // Nothing refers to a notification, and there are more of them than of anything else.
     assert_eq!(lacking, ["user_notifications"]);
+    let not_found_by_workspace = lines(
+        &mut admin,
+        &format!(
+            "WITH ours AS ({OURS})
+             SELECT o.relname::text
+               FROM ours AS o
+               JOIN pg_catalog.pg_attribute AS w ON w.attrelid = o.oid AND w.attname = 'workspace_id'
+              WHERE NOT EXISTS (
+                        SELECT
+                          FROM pg_catalog.pg_index AS x
+                         WHERE x.indrelid = o.oid
+                           AND x.indpred IS NULL
+                           AND x.indkey[0] = w.attnum)
+              ORDER BY 1"
+        ),
+    );
+    assert!(
+        not_found_by_workspace.is_empty(),
+        "{not_found_by_workspace:?}"
+    );
     let open = lines(
         &mut admin,
         &format!(
