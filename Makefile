@@ -7,7 +7,7 @@ export PG
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql stop test test-pure test-inside test-pg test-long lint shape format bench build install package clean
+.PHONY: help demo psql stop test test-pure test-inside test-pg test-long lint shape release format bench build install package clean
 
 help: ## list the targets
 	@echo "raptorflow_codex"
@@ -48,6 +48,9 @@ shape: ## write anew what codex.verify() expects, after a change of a migration 
 
 format: ## format the Rust code
 	@cargo fmt --all
+
+release: ## freeze this version: its install script and the checksums of all it is made of (sql/released.tsv)
+	@tools/shape release
 
 bench: ## measure it beside a plain PL/pgSQL baseline: some minutes, results in bench/results
 	@tools/bench

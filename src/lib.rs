@@ -40,12 +40,21 @@ mod schema;
 mod statement;
 mod subtransaction;
 
-pgrx::pg_module_magic!(name = c"raptorflow_codex", version = c"0.1.0");
+pgrx::pg_module_magic!(name = c"raptorflow_codex", version = VERSION);
+
+/// The version of the library, as Postgres takes it.
+const VERSION: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes(),
+) {
+    Ok(version) => version,
+    Err(_) => c"",
+};
 
 /// Called by Postgres when the library is loaded into a backend.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     context::define_settings();
+    schema::release::watch();
 }
 
 /// What `cargo pgrx test` asks of the crate.

@@ -19,6 +19,7 @@
 //!   rows, and for a read that must see what another session committed a moment ago.
 
 use crate::error::{CodexError, Outcome};
+use crate::schema::release::refuse_outdated_library;
 use pgrx::PgMemoryContexts;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
@@ -125,6 +126,7 @@ impl Statement {
         take: impl FnMut(SpiHeapTupleData<'_>) -> SpiResult<T>,
     ) -> Outcome<Vec<T>> {
         refuse_on_a_standby();
+        refuse_outdated_library(client)?;
         let plan = self.plan(client)?;
         let rows = client.update(plan, None, arguments)?;
         rows.map(take)
@@ -149,6 +151,7 @@ impl Statement {
         arguments: &[DatumWithOid<'_>],
     ) -> Outcome<usize> {
         refuse_on_a_standby();
+        refuse_outdated_library(client)?;
         let plan = self.plan(client)?;
         Ok(client.update(plan, None, arguments)?.len())
     }

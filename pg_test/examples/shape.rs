@@ -1,10 +1,11 @@
-//! Writes `sql/shape.tsv` and `sql/functions.tsv`: what a freshly migrated database looks like.
+//! Writes `sql/shape.tsv` and `sql/functions.tsv`, what a freshly migrated database looks like, and the script that
+//! leads from the released version before to this one.
 //!
 //! `cargo run -p codex-pg-test --example shape`, against a server in which the extension is installed; the
 //! library has to be built again afterwards, because it carries both files. Their diff is what a reviewer
 //! looks at when a migration or a function changes.
 
-use codex_pg_test::Database;
+use codex_pg_test::{Database, script};
 use std::fmt::Write;
 
 fn main() {
@@ -32,4 +33,8 @@ fn main() {
         std::fs::write(&path, text).unwrap_or_else(|error| panic!("{path}: {error}"));
         println!("sql/{file}: {} definitions", rows.len());
     }
+    let (name, text) = script::upgrade(&script::installed(&mut admin));
+    let path = script::folder().join(&name);
+    std::fs::write(&path, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    println!("sql/{name}: {} statements", script::statements(&text).len());
 }

@@ -2,6 +2,7 @@
 
 use super::catalogue::{self, Migration};
 use super::database::{has_table_privilege, oid_of, query, table_exists};
+use super::release::LIBRARY_VERSION;
 use crate::error::{CodexError, Outcome};
 use pgrx::spi::SpiClient;
 use std::time::Duration;
@@ -21,9 +22,6 @@ pub struct Entry {
     /// The version of the library that applied it.
     pub extension_version: String,
 }
-
-/// The version of this library.
-pub const LIBRARY_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Whether there is a ledger that the current role may not read.
 pub fn is_hidden(client: &SpiClient<'_>) -> Outcome<bool> {

@@ -7,6 +7,7 @@ use super::foundation::Foundation;
 use super::ledger;
 use super::legacy;
 use super::locks::{self, Mode};
+use super::release;
 use super::repair;
 use crate::error::{CodexError, OrRaise, Outcome, required};
 use pgrx::prelude::*;
@@ -29,6 +30,8 @@ pub type Line = (i32, String, &'static str, String);
 /// changes nothing, except that what was lost with the extension (triggers, policies, defaults) comes back.
 /// Any number of sessions may run it at once. It waits for locks in short tries and gives up after
 /// `lock_timeout` (10 s where that is 0) with 55P03.
+///
+/// Under a library that is newer than the extension in the database it goes as far as that version's migrations.
 ///
 /// Refuses with 55000 inside CREATE or ALTER EXTENSION, above READ COMMITTED, where a relation of a new
 /// table's name is in the way, and where an applied migration's text has changed; with 42501 where
@@ -68,15 +71,21 @@ fn run(
 ) -> Outcome<Vec<Line>> {
     let dry_run = required(dry_run, "dry_run")?;
     let archive_unused = required(archive_unused, "archive_unused")?;
-    let target = match target {
-        None => catalogue::latest(),
-        Some(version) => known(version, "target")?.version,
+    let wanted = match target {
+        None => None,
+        Some(version) => Some(known(version, "target")?.version),
     };
     refuse_bad_moment("codex.migrate()")?;
     Spi::connect_mut(|client| {
         crate::statement::refuse_on_a_standby();
         if !dry_run {
             locks::exclude_other_migrations(client)?;
+        }
+        release::refuse_outdated_library(client)?;
+        let fitting = release::newest_migration(client)?;
+        let target = wanted.unwrap_or(fitting);
+        if target > fitting {
+            return Err(release::needs_update(target, fitting));
         }
         let entries = ledger::read(client)?;
         ledger::check(&entries)?;
@@ -185,6 +194,11 @@ fn run(
             notice!(
                 "codex.migrate(): this database is at version {}",
                 ledger::version(&ledger::read(client)?)
+            );
+        }
+        if wanted.is_none() && fitting < catalogue::latest() {
+            notice!(
+                "codex.migrate(): migrations after {fitting:03} wait for ALTER EXTENSION raptorflow_codex UPDATE"
             );
         }
         Ok(lines)
@@ -391,7 +405,8 @@ pub fn refuse_bad_moment(what: &str) -> Outcome<()> {
 /// - `direction`: `up` (the default) or `down`.
 ///
 /// The text is what `codex.migrate()` itself would run here, in a transaction, with the ledger's row at its end.
-/// Refuses an unknown version or direction with 22023.
+/// Refuses an unknown version or direction with 22023, and with 55000 a migration that is newer than the extension in
+/// this database.
 #[pg_extern(sql = "
 CREATE FUNCTION migration_sql(version integer, direction text DEFAULT 'up')
 RETURNS text
@@ -410,6 +425,10 @@ fn text_of(version: Option<i32>, direction: Option<&str>) -> Outcome<String> {
     let direction = required(direction, "direction")?;
     let migration = known(version, "version")?;
     Spi::connect(|client| {
+        let fitting = release::newest_migration(client)?;
+        if version > fitting {
+            return Err(release::needs_update(version, fitting));
+        }
         let foundation = Foundation::look(client, None)?;
         let (body, bookkeeping) = match direction {
             "up" => {

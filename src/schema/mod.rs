@@ -10,6 +10,7 @@
 //! | `ledger` | `codex.migrations`: what was applied |
 //! | `locks` | waiting for tables without holding anybody up |
 //! | `migrate` | `codex.migrate()`, `codex.migration_sql()` |
+//! | `release` | the version of the library, and that of the extension in this database |
 //! | `rollback` | `codex.rollback()` |
 //! | `shape` | the definitions of a migrated schema, and those of this database |
 //! | `verify` | `codex.verify()`, `codex.verify_or_raise()` |
@@ -27,6 +28,7 @@ mod ledger;
 mod legacy;
 pub mod locks;
 mod migrate;
+pub mod release;
 mod repair;
 mod rollback;
 mod shape;

@@ -8,6 +8,7 @@ use super::ledger;
 use super::legacy;
 use super::locks::{self, Mode};
 use super::migrate::{Line, refuse_bad_moment};
+use super::release;
 use crate::error::{CodexError, OrRaise, Outcome, required};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -57,6 +58,7 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
     Spi::connect_mut(|client| {
         crate::statement::refuse_on_a_standby();
         locks::exclude_other_migrations(client)?;
+        release::refuse_outdated_library(client)?;
         let entries = ledger::read(client)?;
         let mut going: Vec<&'static Migration> = Vec::new();
         for entry in entries.iter().rev().filter(|entry| entry.version > target) {

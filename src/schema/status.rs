@@ -3,7 +3,8 @@
 use super::catalogue::{self, Migration};
 use super::database::{query, table_exists, value};
 use super::foundation;
-use super::ledger::{self, LIBRARY_VERSION};
+use super::ledger;
+use super::release::{self, LIBRARY_VERSION};
 use super::verify;
 use crate::error::{OrRaise, Outcome, shorten_to};
 use pgrx::prelude::*;
@@ -48,18 +49,13 @@ fn lines(client: &SpiClient<'_>) -> Outcome<Vec<Line>> {
         lines.push((item.to_string(), state, mend))
     };
 
-    let installed: Option<String> = value(
-        client,
-        "SELECT e.extversion::text
-           FROM pg_catalog.pg_extension AS e
-          WHERE e.extname = 'raptorflow_codex'",
-        &[],
-    )?;
+    let installed = release::installed(client)?;
+    let outdated = installed.as_deref() != Some(LIBRARY_VERSION);
     say("library", LIBRARY_VERSION.to_string(), None);
     say(
         "extension",
         installed.unwrap_or_else(|| "not installed".to_string()),
-        None,
+        outdated.then(|| "ALTER EXTENSION raptorflow_codex UPDATE;".to_string()),
     );
 
     if ledger::is_hidden(client)? {
@@ -100,6 +96,9 @@ fn lines(client: &SpiClient<'_>) -> Outcome<Vec<Line>> {
         (!pending.is_empty()).then(|| {
             if pending.len() == 1 && pending[0].starts_with("012") {
                 "SELECT * FROM codex.migrate(archive_unused => true);".to_string()
+            } else if outdated {
+                "ALTER EXTENSION raptorflow_codex UPDATE; SELECT * FROM codex.migrate();"
+                    .to_string()
             } else {
                 "SELECT * FROM codex.migrate();".to_string()
             }

@@ -3,7 +3,8 @@
 use super::adopt;
 use super::catalogue::{self, Migration};
 use super::database::{has_unique_key, query, table_exists, value};
-use super::ledger::{self, Entry, LIBRARY_VERSION};
+use super::ledger::{self, Entry};
+use super::release::{self, LIBRARY_VERSION};
 use super::shape::{self, Definition};
 use crate::error::{CodexError, OrRaise, Outcome};
 use pgrx::prelude::*;
@@ -621,14 +622,7 @@ fn functions_as_released(functions: &[Definition], checks: &mut Vec<Check>) {
 }
 
 fn library(client: &SpiClient<'_>, checks: &mut Vec<Check>) -> Outcome<()> {
-    let installed: Option<String> = value(
-        client,
-        "SELECT e.extversion::text
-           FROM pg_catalog.pg_extension AS e
-          WHERE e.extname = 'raptorflow_codex'",
-        &[],
-    )?;
-    let installed = installed.unwrap_or_else(|| "none".to_string());
+    let installed = release::installed(client)?.unwrap_or_else(|| "none".to_string());
     let passed = installed == LIBRARY_VERSION;
     checks.push(Check {
         id: "library.version".to_string(),

@@ -12,3 +12,4 @@ mod picture;
 mod private_server;
 mod soak;
 mod story;
+mod upgrade;

@@ -9,6 +9,7 @@ mod moment;
 mod ownership;
 mod printed;
 mod product;
+mod releases;
 mod rollback;
 mod structure;
 mod support;
