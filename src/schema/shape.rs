@@ -50,10 +50,18 @@ fn parse(text: &str) -> Vec<Definition> {
 
 /// The definitions of the Codex's tables in this database.
 pub fn of_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
-    let tables: Vec<String> = catalogue::ALL
+    let tables = catalogue::ALL
         .iter()
-        .flat_map(|migration| migration.tables.iter().map(|table| (*table).to_string()))
-        .collect();
+        .flat_map(|migration| migration.tables.iter().map(|table| (*table).to_string()));
+    of(client, tables.collect())
+}
+
+/// The definitions of one table, given as `schema.table`.
+pub fn of_table(client: &SpiClient<'_>, table: &str) -> Outcome<Vec<Definition>> {
+    of(client, vec![table.to_string()])
+}
+
+fn of(client: &SpiClient<'_>, tables: Vec<String>) -> Outcome<Vec<Definition>> {
     let users = foundation::installed_users(client)?;
     query(
         client,

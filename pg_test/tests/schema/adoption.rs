@@ -314,6 +314,9 @@ fn hand_run_migrations_are_adopted() {
             .unwrap_or_else(|error| panic!("{:?}", codex_pg_test::Failure::from(&error)));
     }
     let mut admin = db.admin();
+    admin
+        .batch_execute("UPDATE public.agent_performance SET avg_execution_time_seconds = 2.5")
+        .expect("three executions of 2.5 s");
     let counts = |admin: &mut Client| -> Vec<i64> {
         [
             "campaigns",
@@ -383,6 +386,27 @@ fn hand_run_migrations_are_adopted() {
         &[],
     );
     assert_eq!(kind, "bigint");
+    // An older hour goes on with the right average.
+    admin
+        .batch_execute(
+            "SELECT codex.record_agent_execution(p.workspace_id, p.agent_id, 6.5, 1, 1, 0, true,
+                        p_executed_at => '2026-01-01 08:30 UTC')
+               FROM public.agent_performance AS p
+              LIMIT 1",
+        )
+        .expect("a fourth execution");
+    let (executions, average): (i32, String) = {
+        let row = admin
+            .query_one(
+                "SELECT execution_count, round(avg_execution_time_seconds, 6)::text
+                   FROM public.agent_performance
+                  WHERE execution_count > 3",
+                &[],
+            )
+            .expect("the hour");
+        (row.get(0), row.get(1))
+    };
+    assert_eq!((executions, average.as_str()), (4, "3.500000"));
     // Who created something can be deleted now.
     admin
         .batch_execute("DELETE FROM auth.users WHERE id = md5('user1')::uuid")

@@ -35,7 +35,7 @@ use super::shape::{self, Definition};
 use crate::error::Outcome;
 use pgrx::spi::SpiClient;
 pub use plan::is_large;
-use plan::plan;
+use plan::{Look, plan};
 
 /// What keeps the existing tables of a migration from being adopted, a line each.
 pub fn obstacles(
@@ -52,7 +52,7 @@ pub fn obstacles(
                 migration.label()
             )),
             Some(database::Kind::Table) => {
-                obstacles.extend(plan(client, foundation, table)?.obstacles);
+                obstacles.extend(plan(client, foundation, table, Look::AtRows)?.obstacles);
             }
         }
     }
@@ -93,10 +93,10 @@ pub fn apply(
             words.push(format!("makes {table}"));
             continue;
         }
-        let original = shape::of_tables(client)?
+        let original = shape::of_table(client, table)?
             .into_iter()
-            .find(|definition| definition.relation == *table && definition.kind == "table");
-        let plan = plan(client, foundation, table)?;
+            .find(|definition| definition.kind == "table");
+        let plan = plan(client, foundation, table, Look::AtDefinitions)?;
         words.push(if plan.words.is_empty() {
             format!("adopts {table} as it is")
         } else {
@@ -155,7 +155,7 @@ fn keep_in_mind(
     table: &str,
     original: Option<Definition>,
 ) -> Outcome<()> {
-    let here = shape::of_tables(client)?;
+    let here = shape::of_table(client, table)?;
     let mut kept: Vec<(String, String, String)> = vec![(
         "origin".to_string(),
         String::new(),

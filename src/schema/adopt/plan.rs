@@ -39,6 +39,15 @@ pub const SOURCES: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
+/// New columns whose value for an older row follows from its other columns: table, column, the value, and the columns
+/// that it is made of.
+const DERIVED: &[(&str, &str, &str, &[&str])] = &[(
+    "public.agent_performance",
+    "total_execution_time_seconds",
+    "t.avg_execution_time_seconds * t.execution_count",
+    &["avg_execution_time_seconds", "execution_count"],
+)];
+
 /// What adopting one table takes.
 #[derive(Default)]
 pub struct Plan {
@@ -87,9 +96,20 @@ fn bare(text: &str) -> String {
         .replace(['(', ')', ' '], "")
 }
 
+/// What a plan looks at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Definitions and rows: finds everything that is in the way, and may take its time.
+    AtRows,
+    /// Definitions alone: for the moment when nobody else gets at the table. A row that came to be in the way since the
+    /// rows were looked at is refused by the statement that meets it.
+    AtDefinitions,
+}
+
 /// The table at hand.
 struct Table<'a> {
     name: &'a str,
+    look: Look,
     large: bool,
     columns: Vec<Column>,
     here: Vec<Definition>,
@@ -120,15 +140,19 @@ impl Column {
         }
     }
 }
+
 /// What adopting this table takes here.
-pub fn plan(client: &SpiClient<'_>, foundation: &Foundation, name: &str) -> Outcome<Plan> {
+pub fn plan(
+    client: &SpiClient<'_>,
+    foundation: &Foundation,
+    name: &str,
+    look: Look,
+) -> Outcome<Plan> {
     let mut plan = Plan::default();
-    let here: Vec<Definition> = shape::of_tables(client)?
-        .into_iter()
-        .filter(|definition| definition.relation == name)
-        .collect();
+    let here = shape::of_table(client, name)?;
     let table = Table {
         name,
+        look,
         large: is_large(client, name)?,
         columns: here
             .iter()
@@ -199,6 +223,14 @@ pub fn is_large(client: &SpiClient<'_>, table: &str) -> Outcome<bool> {
 impl Table<'_> {
     fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// How many rows a query counts; none where rows are not looked at.
+    fn count(&self, client: &SpiClient<'_>, sql: &str) -> Outcome<i64> {
+        if self.look == Look::AtDefinitions {
+            return Ok(0);
+        }
+        Ok(value(client, sql, &[])?.unwrap_or(0))
     }
 
     fn definition(&self, kind: &str, name: &str) -> Option<&Definition> {
@@ -296,15 +328,13 @@ fn column(
     }
     // A text that may be NULL stays so: the old application may leave it out. A key may not.
     if wanted.not_null && !here.not_null && wanted.kind == "uuid" {
-        let missing: i64 = value(
+        let missing = table.count(
             client,
             &format!(
                 "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.{name} IS NULL",
                 table.name
             ),
-            &[],
-        )?
-        .unwrap_or(0);
+        )?;
         if missing > 0 {
             plan.obstacles.push(format!(
                 "{}.{name} is NULL in {missing} row(s) and may not be: fill them in",
@@ -387,19 +417,23 @@ fn add_column(
             ));
         }
         plan.statements.push(statement);
+        derive(table, name, plan);
         return Ok(());
     }
     plan.statements.push(format!(
         "ALTER TABLE {relation} ADD COLUMN {name} {}",
         wanted.kind
     ));
-    let rows: i64 = value(
+    let rows = table.count(
         client,
         &format!("SELECT pg_catalog.count(*) FROM {relation}"),
+    )?;
+    let any: Option<bool> = value(
+        client,
+        &format!("SELECT EXISTS (SELECT FROM {relation})"),
         &[],
-    )?
-    .unwrap_or(0);
-    if rows > 0 {
+    )?;
+    if any == Some(true) {
         if name == "workspace_id" {
             let Some((column, parent)) = parent(table, all) else {
                 plan.obstacles.push(format!(
@@ -407,16 +441,14 @@ fn add_column(
                 ));
                 return Ok(());
             };
-            let untold: i64 = value(
+            let untold = table.count(
                 client,
                 &format!(
                     "SELECT pg_catalog.count(*)
                        FROM {relation} AS t
                       WHERE NOT EXISTS (SELECT FROM {parent} AS p WHERE p.id = t.{column})"
                 ),
-                &[],
-            )?
-            .unwrap_or(0);
+            )?;
             if untold > 0 {
                 plan.obstacles.push(format!(
                     "{relation}: the workspace of {untold} row(s) cannot be told, because {column} names no row of {parent}: correct or delete them"
@@ -449,6 +481,27 @@ fn add_column(
         "ALTER TABLE {relation} ALTER COLUMN {name} SET NOT NULL"
     ));
     Ok(())
+}
+
+/// Fills a new column of older rows from their other columns. On a large table that is left to its owner, whom the
+/// words tell: the column has its default meanwhile.
+fn derive(table: &Table<'_>, column: &str, plan: &mut Plan) {
+    for (relation, name, value, made_of) in DERIVED {
+        let derivable = *relation == table.name
+            && *name == column
+            && made_of.iter().all(|source| table.column(source).is_some());
+        if !derivable {
+            continue;
+        }
+        let statement = format!("UPDATE {relation} AS t SET {name} = {value} WHERE {value} > 0");
+        if table.large {
+            plan.words.push(format!(
+                "{name} of older rows is to be filled in batches: {statement}"
+            ));
+        } else {
+            plan.statements.push(statement);
+        }
+    }
 }
 
 /// A trigger that completes rows which the old application inserts without the new columns.
@@ -569,12 +622,10 @@ fn constraint(
                     .push(format!("{name} allows what it did and what the Codex does"));
             }
             if can_be_tried(ours, table) {
-                let broken: i64 = value(
+                let broken = table.count(
                     client,
                     &format!("SELECT pg_catalog.count(*) FROM {relation} WHERE NOT {condition}"),
-                    &[],
-                )?
-                .unwrap_or(0);
+                )?;
                 if broken > 0 {
                     plan.obstacles.push(format!(
                         "{relation}: {broken} row(s) break {name}, CHECK {condition}: correct them"
@@ -653,16 +704,14 @@ fn refuse_duplicates(
                 .join(" AND ")
         )
     };
-    let groups: i64 = value(
+    let groups = table.count(
         client,
         &format!(
             "SELECT pg_catalog.count(*)
                FROM (SELECT 1 FROM {}{only_complete} GROUP BY {columns} HAVING pg_catalog.count(*) > 1) AS twice",
             table.name
         ),
-        &[],
-    )?
-    .unwrap_or(0);
+    )?;
     if groups > 0 {
         plan.obstacles.push(format!(
             "{}: {groups} value(s) of ({columns}) stand in more than one row, and have to be unique: merge or delete them",
@@ -727,7 +776,7 @@ fn refuse_dangling(
         .map(|(column, target)| format!("p.{target} = t.{column}"))
         .collect::<Vec<_>>()
         .join(" AND ");
-    let dangling: i64 = value(
+    let dangling = table.count(
         client,
         &format!(
             "SELECT pg_catalog.count(*)
@@ -736,9 +785,7 @@ fn refuse_dangling(
                 AND NOT EXISTS (SELECT FROM {parent} AS p WHERE {matching})",
             table.name
         ),
-        &[],
-    )?
-    .unwrap_or(0);
+    )?;
     if dangling > 0 {
         plan.obstacles.push(format!(
             "{}: {dangling} row(s) refer to no row of {parent}, or to one of another workspace ({name}): correct them",
