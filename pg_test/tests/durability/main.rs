@@ -13,3 +13,4 @@ mod private_server;
 mod soak;
 mod story;
 mod upgrade;
+mod valgrind;

@@ -131,6 +131,38 @@ impl PrivateServer {
         said
     }
 
+    /// Runs statements in one process without a server, under a memory checker; gives what the process printed, and the
+    /// checker's report.
+    pub fn run_alone_checked(&self, statements: &[String]) -> (String, String) {
+        let script = self.data.join("script.sql");
+        let report = self.data.join("memory.log");
+        let text: String = statements
+            .iter()
+            .map(|statement| format!("{statement};\n\n"))
+            .collect();
+        fs::write(&script, text).expect("writing the script");
+        let output = self
+            .wrapped(
+                &[
+                    "valgrind",
+                    "--num-callers=20",
+                    &format!("--log-file={}", report.display()),
+                ],
+                "postgres",
+            )
+            .args(["--single", "-j", "-D"])
+            .arg(&self.data)
+            .arg("postgres")
+            .stdin(fs::File::open(&script).expect("reading the script"))
+            .output()
+            .expect("valgrind starts");
+        let printed =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let report =
+            fs::read_to_string(&report).unwrap_or_else(|error| panic!("{error}: {printed}"));
+        (printed.into_owned(), report)
+    }
+
     /// Starts it, and returns when it answers.
     pub fn start(&self) {
         let log = fs::OpenOptions::new()
@@ -239,10 +271,20 @@ impl PrivateServer {
 
     /// A program of the server's version, run as the user that the server under test runs as.
     fn program(&self, name: &str) -> Command {
+        self.wrapped(&[], name)
+    }
+
+    /// A program of the server's version, run by another one that is given it as its arguments.
+    fn wrapped(&self, wrapper: &[&str], name: &str) -> Command {
         let program = self.programs.join(name);
+        let mut words: Vec<std::ffi::OsString> =
+            wrapper.iter().map(std::ffi::OsString::from).collect();
+        words.push(program.into_os_string());
         let own = fs::metadata("/proc/self").map_or(0, |own| own.uid());
         let mut command = if self.owner == own {
-            Command::new(program)
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]);
+            command
         } else {
             let group = fs::metadata(&self.data).map_or(0, |folder| folder.gid());
             let mut command = Command::new("setpriv");
@@ -250,7 +292,7 @@ impl PrivateServer {
                 .arg(format!("--reuid={}", self.owner))
                 .arg(format!("--regid={group}"))
                 .arg("--clear-groups")
-                .arg(program);
+                .args(&words);
             command
         };
         command.current_dir("/").stdin(Stdio::null());

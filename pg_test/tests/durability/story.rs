@@ -191,6 +191,11 @@ SELECT codex.expose('app');
 COMMENT ON COLUMN public.campaigns.utm_source IS 'Where visitors come from.';
 ";
 
+/// The statements of the story.
+pub fn statements() -> Vec<String> {
+    codex_pg_test::script::statements(STORY)
+}
+
 /// Fills a migrated database; `client` is the owner of its tables.
 pub fn tell(client: &mut Client) {
     client
