@@ -19,7 +19,6 @@ use crate::context;
 use crate::error::{CodexError, Outcome, shorten};
 use crate::statement;
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use pgrx::{JsonB, Uuid};
 use serde::Serialize;

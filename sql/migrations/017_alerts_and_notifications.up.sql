@@ -130,7 +130,7 @@ CREATE TABLE public.user_notifications (
         REFERENCES public.achievements (workspace_id, id) ON DELETE SET NULL (related_achievement_id),
     CONSTRAINT user_notifications_related_campaign_id_fkey FOREIGN KEY (workspace_id, related_campaign_id)
         REFERENCES public.campaigns (workspace_id, id) ON DELETE CASCADE
-) WITH (fillfactor = 90);
+);
 
 COMMENT ON TABLE public.user_notifications IS
     'A message to one member of the workspace. The user sees his own rows.';

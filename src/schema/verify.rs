@@ -2,7 +2,7 @@
 
 use super::adopt;
 use super::catalogue::{self, Migration};
-use super::database::{has_unique_key, query, table_exists, value};
+use super::database::{has_unique_key, query, table_exists};
 use super::ledger::{self, Entry};
 use super::release::{self, LIBRARY_VERSION};
 use super::shape::{self, Definition};
