@@ -26,6 +26,10 @@ die() {
 
 case $PG in
     15 | 16 | 17 | 18) ;;
+    13 | 14)
+        die "Postgres $PG is out of support, and the extension is not built for it" \
+            "It lacks ON DELETE SET NULL (column) and NULLS NOT DISTINCT, which the tables need. Use PG=15, 16, 17 or 18."
+        ;;
     *) die "PG=$PG is not a version this extension is built for" "Use PG=15, 16, 17 or 18." ;;
 esac
 
@@ -96,7 +100,9 @@ choose_room() {
         fi
     fi
     mkdir -p "$ROOM"
+    # Debian's layout, or the plain one of a server that was not Debian's.
     SERVER_BIN=$ROOM/server/lib/postgresql/$PG/bin
+    [ -d "$SERVER_BIN" ] || [ ! -d "$ROOM/server/bin" ] || SERVER_BIN=$ROOM/server/bin
 }
 
 # One at a time: two builds would overwrite each other's library. Held until the calling script ends.
