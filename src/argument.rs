@@ -5,12 +5,13 @@
 
 use crate::error::{CodexError, Outcome, required, shorten};
 use pgrx::callconv::{Arg, ArgAbi};
-use pgrx::datum::Array;
+use pgrx::datum::{Array, Interval};
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::prelude::*;
 use pgrx::{AnyNumeric, PgRelation, Uuid};
+use std::ops::RangeInclusive;
 
 /// The longest key that is taken for a dedup key or an idempotency key, in characters.
 pub const LONGEST_KEY: usize = 200;
@@ -59,6 +60,33 @@ pub fn limit(value: Option<i32>) -> Outcome<Option<i64>> {
             "p_limit is {negative}; it must be 0 or more, or NULL for no limit"
         ))),
         other => Ok(other.map(i64::from)),
+    }
+}
+
+/// A required number within bounds.
+pub fn between(value: Option<i32>, name: &str, bounds: RangeInclusive<i32>) -> Outcome<i64> {
+    let value = required(value, name)?;
+    if bounds.contains(&value) {
+        return Ok(i64::from(value));
+    }
+    Err(CodexError::bad_value(format!(
+        "{name} is {value}; it must be from {} to {}",
+        bounds.start(),
+        bounds.end()
+    )))
+}
+
+/// A required length of time within bounds, in microseconds; a month counts as 30 days.
+pub fn duration(value: Option<Interval>, name: &str, bounds: RangeInclusive<i64>) -> Outcome<i64> {
+    let value = required(value, name)?;
+    match i64::try_from(value.as_micros()) {
+        Ok(micros) if bounds.contains(&micros) => Ok(micros),
+        _ => Err(CodexError::bad_value(format!(
+            "{name} is {} seconds; it must be from {} to {}",
+            value.as_micros() / 1_000_000,
+            bounds.start() / 1_000_000,
+            bounds.end() / 1_000_000
+        ))),
     }
 }
 

@@ -10,6 +10,8 @@
 //! | [`subtransaction`] | work that can fail without failing the transaction | nothing of its own |
 //! | [`idempotency`] | calls that can be sent again | `codex.requests` |
 //! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
+//! | [`instant`] | points in time | nothing |
+//! | [`owner`] | what a trigger does as the owner of a table | nothing of its own |
 //! | [`policy`] | row-level security of a table, and the grants that go with it | policies and grants |
 //! | [`identifier`] | time-ordered UUIDs | nothing |
 //! | [`row_triggers`] | triggers that several tables share | the row at hand |
@@ -32,8 +34,10 @@ mod error;
 mod expose;
 mod idempotency;
 mod identifier;
+mod instant;
 mod intelligence;
 mod notifications;
+mod owner;
 mod policy;
 mod row_triggers;
 mod schema;
@@ -55,6 +59,7 @@ const VERSION: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
 pub extern "C-unwind" fn _PG_init() {
     context::define_settings();
     schema::release::watch();
+    notifications::define_settings();
 }
 
 /// What `cargo pgrx test` asks of the crate.

@@ -2,6 +2,25 @@
 //!
 //! Sending is *idempotent* with a key: what is sent again with the same key is not sent twice, and the
 //! first answer comes back. To one user or to ten thousand, it is one statement.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | this file | sending, reading, marking as read |
+//! | [`queue`] | the way out of the product: claims, leases, attempts |
+//! | [`preferences`] | what a user wants to get, and when |
+//! | [`inbox`] | seen, read, archived; pages and counts |
+//! | [`digest`] | many messages as one |
+//! | [`announce`] | NOTIFY |
+//! | [`upkeep`] | what time does |
+
+mod announce;
+mod digest;
+mod inbox;
+mod preferences;
+mod queue;
+mod upkeep;
+
+pub use upkeep::upkeep;
 
 use crate::argument::{self, LONGEST_KEY};
 use crate::context;
@@ -17,6 +36,12 @@ use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiResult};
 const TYPES: &[&str] = &["alert", "achievement", "message", "reminder", "summary"];
 const CHANNELS: &[&str] = &["in_app", "email", "slack", "sms", "push"];
 const PRIORITIES: &[&str] = &["urgent", "high", "normal", "low"];
+
+/// Defines the settings that this room reads.
+pub fn define_settings() {
+    announce::define_settings();
+    upkeep::define_settings();
+}
 
 /// The idempotency key of a bulk message is followed by a colon and the 36 characters of the recipient's id.
 const LONGEST_BULK_KEY: usize = LONGEST_KEY - 37;
@@ -62,6 +87,22 @@ impl<'a> Message<'a> {
             achievement,
             campaign,
         })
+    }
+
+    /// A digest: of type `summary`, of normal priority, about nothing in particular.
+    fn summary(title: &'a str, message: &'a str, channel: &'a str) -> Self {
+        Self {
+            notification_type: "summary",
+            title,
+            message,
+            channel,
+            priority: "normal",
+            action_url: None,
+            alert: None,
+            expires_at: None,
+            achievement: None,
+            campaign: None,
+        }
     }
 
     /// The arguments of the statements below: whom it goes to ($2) and under which keys ($3), the message, and the id

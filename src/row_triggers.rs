@@ -61,7 +61,15 @@ pub unsafe fn run(call: pg_sys::FunctionCallInfo, body: Body) -> pg_sys::Datum {
     pg_sys::Datum::from(outcome.or_raise())
 }
 
-/// The row of a BEFORE row trigger: its new version and, on UPDATE, the old one.
+/// What happened to the row of an AFTER trigger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// The row of a row trigger: its new version and, on UPDATE, the old one.
 pub struct Row<'a> {
     data: &'a pg_sys::TriggerData,
     new: pg_sys::HeapTuple,
@@ -89,6 +97,35 @@ impl<'a> Row<'a> {
             }
         };
         Ok(Self { data, new, old })
+    }
+
+    /// The row of an AFTER trigger FOR EACH ROW: of an INSERT as new, of an UPDATE as both, of a DELETE as old. 55000 for
+    /// any other trigger.
+    pub fn after(data: &'a pg_sys::TriggerData) -> Outcome<(Event, Self)> {
+        let event = data.tg_event;
+        let after = event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
+        let each_row = event & pg_sys::TRIGGER_EVENT_ROW != 0;
+        let null = std::ptr::null_mut();
+        let (event, new, old) = match event & pg_sys::TRIGGER_EVENT_OPMASK {
+            pg_sys::TRIGGER_EVENT_INSERT if after && each_row => {
+                (Event::Insert, data.tg_trigtuple, None)
+            }
+            pg_sys::TRIGGER_EVENT_UPDATE if after && each_row => {
+                (Event::Update, data.tg_newtuple, Some(data.tg_trigtuple))
+            }
+            pg_sys::TRIGGER_EVENT_DELETE if after && each_row => {
+                (Event::Delete, null, Some(data.tg_trigtuple))
+            }
+            _ => {
+                return Err(CodexError::wrong_state(format!(
+                    "the trigger {} has to be AFTER INSERT, UPDATE OR DELETE, FOR EACH ROW",
+                    // SAFETY: Postgres hands over a valid trigger with a name.
+                    unsafe { std::ffi::CStr::from_ptr((*data.tg_trigger).tgname) }
+                        .to_string_lossy()
+                )));
+            }
+        };
+        Ok((event, Self { data, new, old }))
     }
 
     fn shape(&self) -> pg_sys::TupleDesc {
@@ -147,8 +184,11 @@ impl<'a> Row<'a> {
         self.old.is_some()
     }
 
-    /// The value of a column in the new version.
+    /// The value of a column in the new version; None on DELETE, too.
     pub fn new_value<T: FromDatum>(&self, column: NonZeroUsize) -> Option<T> {
+        if self.new.is_null() {
+            return None;
+        }
         self.value(self.new, column)
     }
 

@@ -197,6 +197,9 @@ pub mod builtin {
     pub const BYTEA: Oid = Oid::BYTEAOID;
     pub const DATE: Oid = Oid::DATEOID;
     pub const TIMESTAMPTZ: Oid = Oid::TIMESTAMPTZOID;
+    pub const TIME: Oid = Oid::TIMEOID;
+    pub const TIMESTAMPTZ_ARRAY: Oid = Oid::TIMESTAMPTZARRAYOID;
+    pub const BOOL: Oid = Oid::BOOLOID;
     pub const TID: Oid = Oid::TIDOID;
     pub const FLOAT8: Oid = Oid::FLOAT8OID;
     pub const BOOL_ARRAY: Oid = Oid::BOOLARRAYOID;
@@ -324,16 +327,18 @@ pub fn naming_what_is_missing<T>(
         .execute()
 }
 
-/// Runs `prepare`; when it fails because a table is missing, says how the tables come to be.
+/// Runs `prepare`; when it fails because a table or a column is missing, says how they come to be.
 fn with_hint_on_missing_table<T>(prepare: impl FnOnce() -> SpiResult<T>) -> Outcome<T> {
+    let incomplete = |caught: pgrx::pg_sys::panic::CaughtError| {
+        Err(CodexError::wrong_state(format!(
+            "the tables of the Codex are not complete in this database: {}",
+            message_of(&caught)
+        ))
+        .with_hint("Run SELECT * FROM codex.migrate(); SELECT * FROM codex.verify() tells what is missing."))
+    };
     let prepared = PgTryBuilder::new(std::panic::AssertUnwindSafe(|| Ok(prepare())))
-        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, |caught| {
-            Err(CodexError::wrong_state(format!(
-                "the tables of the Codex are not complete in this database: {}",
-                message_of(&caught)
-            ))
-            .with_hint("Run SELECT * FROM codex.migrate(); SELECT * FROM codex.verify() tells what is missing."))
-        })
+        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_TABLE, incomplete)
+        .catch_when(PgSqlErrorCode::ERRCODE_UNDEFINED_COLUMN, incomplete)
         .execute()?;
     Ok(prepared?)
 }

@@ -129,6 +129,31 @@ pub fn require_workspace(workspace: Uuid) -> Outcome<()> {
     )))
 }
 
+/// The workspace that a caller who works through a queue works for: the current one, or None for all, where row-level
+/// security does not apply to the caller; else 42501.
+pub fn workspace_or_all() -> Outcome<Option<Uuid>> {
+    let current = current_workspace();
+    if current.is_some() || !subject_to_policies() {
+        return Ok(current);
+    }
+    Err(
+        CodexError::not_allowed("no workspace is entered in this session").with_hint(
+            "Enter one first, in the same transaction: SELECT codex.enter_workspace(<workspace id>);",
+        ),
+    )
+}
+
+/// Lets a caller go on who acts for the workspace, who is not subject to row-level security, or who is `user`;
+/// anybody else gets 42501.
+pub fn require_self(user: Uuid) -> Outcome<()> {
+    if membership::acts_for_workspace() || current_user() == Some(user) || !subject_to_policies() {
+        return Ok(());
+    }
+    Err(CodexError::not_allowed(format!(
+        "user {user} is not the user of this session"
+    )))
+}
+
 /// Whether the policies of the Codex tables apply to the current role (superusers, roles with BYPASSRLS and
 /// the owner of the tables are exempt).
 fn subject_to_policies() -> bool {

@@ -73,6 +73,12 @@ const READ_AND_ADD: Rights = Rights {
     insert: true,
     ..NOTHING
 };
+/// For what triggers add and take away.
+const CHANGE: Rights = Rights {
+    select: true,
+    update: Columns::Values,
+    ..NOTHING
+};
 const WORK: Rights = Rights {
     select: true,
     insert: true,
@@ -81,7 +87,7 @@ const WORK: Rights = Rights {
 };
 const MARK_AS_READ: Rights = Rights {
     select: true,
-    update: Columns::Only(&["is_read", "read_at"]),
+    update: Columns::Only(&["is_read", "read_at", "seen_at", "archived_at"]),
     ..NOTHING
 };
 const REMEMBER: Rights = Rights {
@@ -130,6 +136,11 @@ const RULES: &[Rule] = &[
     rule("public.system_alerts", WORK, WORK),
     rule("public.user_notifications", MARK_AS_READ, WORK),
     rule("codex.requests", REMEMBER, WORK),
+    rule("codex.deliveries", NOTHING, CHANGE),
+    rule("codex.notification_preferences", WORK, WORK),
+    rule("codex.quiet_hours", WORK, WORK),
+    rule("codex.digests", NOTHING, WORK),
+    rule("codex.digest_items", NOTHING, WORK),
     rule("codex.migrations", NOTHING, NOTHING),
     rule("codex.roles", NOTHING, NOTHING),
     rule("codex.adopted", NOTHING, NOTHING),
@@ -165,17 +176,30 @@ const MEMBER_FUNCTIONS: &[&str] = &[
     "get_critical_alerts",
     "get_priority_signals",
     "get_user_unread_notifications",
+    "inbox",
+    "inbox_counts",
     "mark_all_notifications_read",
+    "mark_inbox",
     "mark_notification_as_read",
+    "mark_notifications",
     "resolve_alert",
+    "set_notification_preference",
+    "set_quiet_hours",
 ];
 
 /// Functions that a service role may call besides.
 const SERVICE_FUNCTIONS: &[&str] = &[
+    "add_to_digest",
+    "claim_notifications",
+    "complete_delivery",
+    "fail_delivery",
     "record_agent_execution",
+    "requeue_delivery",
+    "send_digest",
     "send_user_notification",
     "send_user_notifications",
     "unlock_achievement",
+    "upkeep_notifications",
 ];
 
 /// A role, by name.
@@ -582,7 +606,20 @@ fn update_columns(
 ) -> Outcome<Option<String>> {
     let columns = match columns {
         Columns::None => return Ok(None),
-        Columns::Only(columns) => columns.iter().map(quote_identifier).collect::<Vec<_>>(),
+        Columns::Only(columns) => client
+            .select(
+                "SELECT pg_catalog.quote_ident(a.attname)
+                 FROM pg_catalog.pg_attribute AS a
+                 WHERE a.attrelid = pg_catalog.to_regclass($1)
+                     AND a.attnum > 0
+                     AND NOT a.attisdropped
+                     AND a.attname = ANY ($2::name[])
+                 ORDER BY a.attnum",
+                None,
+                &[table.into(), format!("{{{}}}", columns.join(",")).into()],
+            )?
+            .map(|row| Ok(row.get::<String>(1)?.unwrap_or_default()))
+            .collect::<Outcome<Vec<_>>>()?,
         Columns::Values => client
             .select(
                 "SELECT pg_catalog.quote_ident(a.attname)
@@ -786,7 +823,7 @@ DECLARE
     for_everybody CONSTANT pg_catalog.text[] := ARRAY[
         -- policies, defaults and triggers
         'current_workspace_id', 'current_user_id', 'acts_for_workspace', 'uuid_v7', 'set_updated_at', 'refuse_cycle',
-        'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
+        'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         -- the context
         'enter_workspace', 'is_workspace_member',
         -- the engine: it works with the caller's own privileges

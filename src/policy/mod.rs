@@ -111,6 +111,9 @@ const SHARED_READ: &str = "_shared_read";
 
 /// The Codex tables of which a row belongs to one user, by the column `user_id`.
 const USER_OWNED: &[&str] = &[
+    "codex.digests",
+    "codex.notification_preferences",
+    "codex.quiet_hours",
     "public.user_achievements",
     "public.user_notifications",
     "public.user_stats",

@@ -136,6 +136,57 @@ pub const ALL: &[Migration] = &[
         tables: &["codex.requests"],
         adds: &[],
     },
+    Migration {
+        version: 22,
+        name: "delivery",
+        body: text!("022_delivery"),
+        tables: &[
+            "codex.deliveries",
+            "codex.notification_preferences",
+            "codex.quiet_hours",
+            "codex.digests",
+            "codex.digest_items",
+        ],
+        adds: &[
+            ("public.user_notifications", "column", "seen_at"),
+            ("public.user_notifications", "column", "archived_at"),
+            (
+                "public.user_notifications",
+                "index",
+                "user_notifications_inbox_idx",
+            ),
+            (
+                "public.user_notifications",
+                "index",
+                "user_notifications_archive_idx",
+            ),
+            (
+                "public.user_notifications",
+                "index",
+                "user_notifications_counts_idx",
+            ),
+            (
+                "public.user_notifications",
+                "index",
+                "user_notifications_read_at_idx",
+            ),
+            (
+                "public.user_notifications",
+                "index",
+                "user_notifications_expires_at_idx",
+            ),
+            (
+                "public.user_notifications",
+                "trigger",
+                "user_notifications_sent",
+            ),
+            (
+                "public.user_notifications",
+                "trigger",
+                "user_notifications_deleted",
+            ),
+        ],
+    },
 ];
 
 /// The number of the newest migration.

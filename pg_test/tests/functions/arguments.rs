@@ -17,21 +17,34 @@ const SQLSTATES: &[&str] = &[
 /// asks that they never fail with an internal error.
 const PRODUCT: &[&str] = &[
     "acknowledge_alert",
+    "add_to_digest",
     "agent_performance_summary",
+    "claim_notifications",
+    "complete_delivery",
     "create_insight_from_signals",
     "create_system_alert",
     "dismiss_alert",
+    "fail_delivery",
     "get_active_insights",
     "get_critical_alerts",
     "get_priority_signals",
     "get_user_unread_notifications",
+    "inbox",
+    "inbox_counts",
     "mark_all_notifications_read",
+    "mark_inbox",
     "mark_notification_as_read",
+    "mark_notifications",
     "record_agent_execution",
+    "requeue_delivery",
     "resolve_alert",
+    "send_digest",
     "send_user_notification",
     "send_user_notifications",
+    "set_notification_preference",
+    "set_quiet_hours",
     "unlock_achievement",
+    "upkeep_notifications",
 ];
 
 /// What is given to an argument of a type, as SQL.
@@ -118,6 +131,16 @@ fn hostile(kind: &str) -> &'static [&'static str] {
             "'294276-12-31 23:59:59.999999+00'",
             "'epoch'",
         ],
+        "interval" => &[
+            "NULL",
+            "'0'",
+            "'-1 second'",
+            "'1 microsecond'",
+            "'178000000 years'",
+            "'-178000000 years'",
+            "'1 month -30 days'",
+        ],
+        "time without time zone" => &["NULL", "'00:00'", "'24:00'", "'23:59:59.999999'"],
         "jsonb" => &[
             "NULL",
             "'null'",
@@ -205,6 +228,14 @@ impl Good {
             "SELECT codex.send_user_notification($1, $2, 'alert', 'T', 'M')",
             &[&acme, &anna],
         );
+        let by_email = "SELECT codex.send_user_notification($1, $2, 'alert', 'T', 'M', 'email')";
+        let leased: Uuid = value(admin, by_email, &[&acme, &anna]);
+        let token: Uuid = value(
+            admin,
+            "SELECT lease_token FROM codex.claim_notifications('email', 'worker', lease => '1 day')",
+            &[],
+        );
+        let waiting: Uuid = value(admin, by_email, &[&acme, &anna]);
         let campaign = campaign(admin, acme);
         let quoted = |id: Uuid| format!("'{id}'");
         let mut good = BTreeMap::new();
@@ -235,11 +266,26 @@ impl Good {
             ("p_output_tokens", "50".into()),
             ("p_cost", "0.25".into()),
             ("p_success", "true".into()),
+            ("notification_id", quoted(leased)),
+            ("lease_token", quoted(token)),
+            (
+                "notification_ids",
+                format!("ARRAY['{notification}']::uuid[]"),
+            ),
+            ("channel", "'email'".into()),
+            ("worker", "'worker'".into()),
+            ("error", "'no answer'".into()),
+            ("enabled", "false".into()),
+            ("mark", "'seen'".into()),
+            ("digest_key", "'comments'".into()),
+            ("title", "'Title'".into()),
+            ("message", "'Message'".into()),
             ("p_from", "now() - interval '1 day'".into()),
             ("p_to", "now()".into()),
         ] {
             good.insert(("", name), literal);
         }
+        good.insert(("requeue_delivery", "notification_id"), quoted(waiting));
         for (function, name, literal) in [
             ("expose", "schema", "'app'"),
             ("unexpose", "schema", "'app'"),
@@ -395,6 +441,7 @@ fn null_for_a_required_argument_is_22004_and_names_it() {
         ("record_agent_execution", "p_input_tokens"),
         ("record_agent_execution", "p_output_tokens"),
         ("record_agent_execution", "p_cost"),
+        ("set_notification_preference", "enabled"),
     ];
     let mut checked = 0;
     for name in PRODUCT {

@@ -1,6 +1,8 @@
 //! Forging, keeping and confusing who one is.
 
-use crate::scene::{SHARED_TABLES, Scene, WORKSPACE_TABLES, count, here, here_in, set};
+use crate::scene::{
+    SERVICE_TABLES, SHARED_TABLES, Scene, USER_TABLES, WORKSPACE_TABLES, count, here, here_in, set,
+};
 use codex_pg_test::postgres::Client;
 use codex_pg_test::{Uuid, fails_with, value};
 
@@ -34,7 +36,7 @@ fn without_a_context_every_table_is_empty_and_nothing_fails() {
         let mut session = scene.db.login(role);
         assert_eq!(here(&mut session), None);
         for table in WORKSPACE_TABLES {
-            if *table == "codex.agent_executions" && role == "member" {
+            if SERVICE_TABLES.contains(table) && role == "member" {
                 continue;
             }
             assert_eq!(count(&mut session, table), 0, "{table} as {role}");
@@ -51,7 +53,7 @@ fn with_a_context_each_sees_the_own_workspace_and_no_other() {
     let mut anna = scene.anna();
     let mut service = scene.service();
     for table in WORKSPACE_TABLES {
-        let member_may = *table != "codex.agent_executions";
+        let member_may = !SERVICE_TABLES.contains(table);
         let own = match *table {
             "public.workspace_members" => 2,
             _ => 1,
@@ -60,7 +62,7 @@ fn with_a_context_each_sees_the_own_workspace_and_no_other() {
             assert_eq!(count(&mut anna, table), own, "{table} as a member");
         }
         let all = match *table {
-            "public.user_achievements" | "public.user_stats" | "public.user_notifications" => 2,
+            table if USER_TABLES.contains(&table) => 2,
             _ => own,
         };
         assert_eq!(count(&mut service, table), all, "{table} as a service");

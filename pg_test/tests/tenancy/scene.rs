@@ -21,6 +21,11 @@ pub const WORKSPACE_TABLES: &[&str] = &[
     "codex.insight_signals",
     "public.system_alerts",
     "public.user_notifications",
+    "codex.deliveries",
+    "codex.notification_preferences",
+    "codex.quiet_hours",
+    "codex.digests",
+    "codex.digest_items",
     "public.workspace_members",
     "public.cohorts",
     "public.moves",
@@ -31,6 +36,16 @@ pub const USER_TABLES: &[&str] = &[
     "public.user_achievements",
     "public.user_stats",
     "public.user_notifications",
+    "codex.notification_preferences",
+    "codex.quiet_hours",
+];
+
+/// Those that members have no privilege on.
+pub const SERVICE_TABLES: &[&str] = &[
+    "codex.agent_executions",
+    "codex.deliveries",
+    "codex.digests",
+    "codex.digest_items",
 ];
 
 /// Those that all workspaces share.
@@ -235,6 +250,21 @@ fn fill(admin: &mut Client, workspace: Uuid, users: &[Uuid], agent: Uuid, word: 
         let sent = one(&format!(
             "INSERT INTO public.user_notifications (workspace_id, user_id, notification_type, title, message) VALUES (:w, '{user}', 'message', ':word notification', 'hello') RETURNING id"
         ));
+        one(&format!(
+            "INSERT INTO codex.notification_preferences (workspace_id, user_id, channel, enabled) VALUES (:w, '{user}', 'sms', false) RETURNING user_id"
+        ));
+        one(&format!(
+            "INSERT INTO codex.quiet_hours (workspace_id, user_id, starts_at, ends_at, time_zone) VALUES (:w, '{user}', '22:00', '07:00', 'UTC') RETURNING user_id"
+        ));
+        if notification.is_none() {
+            one(&format!(
+                "INSERT INTO codex.deliveries (workspace_id, notification_id, channel, priority_rank, last_error) VALUES (:w, '{sent}', 'email', 2, ':word error') RETURNING notification_id"
+            ));
+            one(&format!(
+                "WITH opened AS (INSERT INTO codex.digests (workspace_id, user_id, digest_key, channel, closes_at) VALUES (:w, '{user}', ':word digest', 'email', now()) RETURNING id)
+                 INSERT INTO codex.digest_items (workspace_id, digest_id, position, title, message) SELECT :w, id, 1, ':word item', 'x' FROM opened RETURNING digest_id"
+            ));
+        }
         notification.get_or_insert(sent);
     }
     Rows {

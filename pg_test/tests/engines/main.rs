@@ -1,0 +1,13 @@
+//! The engines: what happens to rows over time, each against a simple model, and with many sessions at once.
+
+#[path = "../durability/dice.rs"]
+#[allow(dead_code)]
+mod dice;
+#[path = "../functions/scene.rs"]
+#[allow(dead_code)]
+mod scene;
+
+mod delivery;
+mod delivery_model;
+mod digests;
+mod inbox;
