@@ -140,10 +140,10 @@ CREATE TRIGGER notification_preferences_updated_at
 CREATE TABLE codex.quiet_hours (
     workspace_id uuid NOT NULL REFERENCES public.workspaces (id) ON DELETE CASCADE,
     user_id uuid NOT NULL REFERENCES :users (id) ON DELETE CASCADE,
-    starts_at time NOT NULL
+    starts_at time NOT NULL DEFAULT '22:00'
         CHECK (starts_at < time '24:00'),
-    ends_at time NOT NULL,
-    time_zone text NOT NULL
+    ends_at time NOT NULL DEFAULT '07:00',
+    time_zone text NOT NULL DEFAULT 'UTC'
         CHECK (btrim(time_zone) <> ''),
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (workspace_id, user_id),

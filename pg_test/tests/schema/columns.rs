@@ -204,7 +204,9 @@ fn a_column_beyond_the_list_is_a_decision() {
             "system_alerts.dedup_key",
             "system_alerts.last_seen_at",
             "system_alerts.occurrence_count",
+            "user_notifications.archived_at",
             "user_notifications.idempotency_key",
+            "user_notifications.seen_at",
         ]
     );
 }
