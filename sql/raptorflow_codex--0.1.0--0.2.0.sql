@@ -1,12 +1,257 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
+CREATE FUNCTION check_time_zone() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
+
+COMMENT ON FUNCTION check_time_zone() IS
+'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
+
+CREATE FUNCTION queue_delivery() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
+
+COMMENT ON FUNCTION queue_delivery() IS
+'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
+
+CREATE  FUNCTION "add_to_digest"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"digest_key" TEXT,
+	"title" TEXT,
+	"message" TEXT,
+	"channel" TEXT DEFAULT 'email',
+	"closes_after" interval DEFAULT '1 hour',
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS uuid
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'add_to_digest_wrapper';
+
+CREATE  FUNCTION "claim_notifications"(
+	"channel" TEXT,
+	"worker" TEXT,
+	"n" INT DEFAULT 100,
+	"lease" interval DEFAULT '1 minute'
+) RETURNS TABLE (
+	"workspace_id" uuid,
+	"notification_id" uuid,
+	"user_id" uuid,
+	"notification_type" TEXT,
+	"title" TEXT,
+	"message" TEXT,
+	"action_url" TEXT,
+	"action_label" TEXT,
+	"priority" TEXT,
+	"attempt" INT,
+	"lease_token" uuid,
+	"leased_until" timestamp with time zone
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'claim_notifications_wrapper';
+
+CREATE  FUNCTION "complete_delivery"(
+	"workspace" uuid,
+	"notification_id" uuid,
+	"lease_token" uuid,
+	"provider_reference" TEXT DEFAULT NULL,
+	"method" TEXT DEFAULT NULL
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'complete_delivery_wrapper';
+
+CREATE  FUNCTION "fail_delivery"(
+	"workspace" uuid,
+	"notification_id" uuid,
+	"lease_token" uuid,
+	"error" TEXT,
+	"retry_after" interval DEFAULT NULL,
+	"permanent" bool DEFAULT false
+) RETURNS timestamp with time zone
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'fail_delivery_wrapper';
+
+CREATE  FUNCTION "inbox"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"page_size" INT DEFAULT 50,
+	"after" TEXT DEFAULT NULL,
+	"folder" TEXT DEFAULT 'inbox'
+) RETURNS TABLE (
+	"id" uuid,
+	"notification_type" TEXT,
+	"title" TEXT,
+	"message" TEXT,
+	"priority" TEXT,
+	"channel" TEXT,
+	"action_url" TEXT,
+	"is_read" bool,
+	"seen_at" timestamp with time zone,
+	"read_at" timestamp with time zone,
+	"archived_at" timestamp with time zone,
+	"created_at" timestamp with time zone,
+	"cursor" TEXT
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'inbox_wrapper';
+
+CREATE  FUNCTION "inbox_counts"(
+	"workspace" uuid,
+	"user_id" uuid
+) RETURNS TABLE (
+	"unread" bigint,
+	"unseen" bigint
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'inbox_counts_wrapper';
+
+CREATE  FUNCTION "mark_inbox"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"mark" TEXT,
+	"up_to" timestamp with time zone DEFAULT now()
+) RETURNS bigint
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'mark_inbox_wrapper';
+
+CREATE  FUNCTION "mark_notifications"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"mark" TEXT,
+	"notification_ids" uuid[]
+) RETURNS bigint
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'mark_notifications_wrapper';
+
+COMMENT ON FUNCTION inbox(uuid, uuid, integer, text, text) IS
+'A page of the notifications of a user in a workspace, newest first, unexpired; after is the cursor of the last row of the page before. Folders: inbox, archive. Errors: 22004 NULL, 22023 page_size not from 1 to 100, unknown folder or unreadable cursor, 42501 not your workspace.';
+
+COMMENT ON FUNCTION inbox_counts(uuid, uuid) IS
+'How many unexpired notifications of a user in a workspace are unread, and how many of these were not seen. Errors: 22004 NULL, 42501 not your workspace.';
+
+COMMENT ON FUNCTION mark_notifications(uuid, uuid, text, uuid[]) IS
+'Marks some notifications of a user as seen, read, unread, archived or unarchived. Returns how many it changed; the first time of a mark stays. Errors: 22004 NULL, 22023 bad value, 42501 not your workspace or another user''s inbox.';
+
+COMMENT ON FUNCTION mark_inbox(uuid, uuid, text, timestamptz) IS
+'Marks all notifications of a user that were created until up_to (included) as seen, read or archived. Returns how many it changed. Errors: 22004 NULL, 22023 bad value, 42501 not your workspace or another user''s inbox.';
+
+CREATE  FUNCTION "requeue_delivery"(
+	"workspace" uuid,
+	"notification_id" uuid
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'requeue_delivery_wrapper';
+
+ALTER FUNCTION claim_notifications(text, text, integer, interval) SET enable_seqscan = off;
+
+ALTER FUNCTION claim_notifications(text, text, integer, interval) SET enable_bitmapscan = off;
+
+ALTER FUNCTION claim_notifications(text, text, integer, interval) SET enable_sort = off;
+
+COMMENT ON FUNCTION claim_notifications(text, text, integer, interval) IS
+'Leases up to n notifications (1 to 1000) of a channel (email, slack, sms, push) that are due to a worker, for a time (a second to a day), and returns them: of the current workspace when there is one, else of all; urgent first, then what is due longest. Different workers get different ones. What its user may not or does not want to get is suppressed, what falls into quiet hours put off, unless urgent. No row: nothing is due. Errors: 22004 NULL, 22023 bad value, 42501 no workspace entered.';
+
+COMMENT ON FUNCTION complete_delivery(uuid, uuid, uuid, text, text) IS
+'Says that a leased notification was delivered; with the token of the claim, and what the provider calls it. Twice: no change. Errors: 22004 NULL, 22023 bad value, P0002 no such delivery, 55000 not the token of its last claim, 42501 not your workspace.';
+
+COMMENT ON FUNCTION fail_delivery(uuid, uuid, uuid, text, interval, boolean) IS
+'Says that a leased notification could not be delivered; returns when it is tried again, NULL for never. It waits 30 seconds, doubled after each failure up to 6 hours, half of it spread by its id, and at least retry_after; after 8 attempts, or at once when permanent, it is dead. Twice: no change. Errors: as complete_delivery.';
+
+COMMENT ON FUNCTION requeue_delivery(uuid, uuid) IS
+'Puts a delivery that is dead or suppressed back into the queue, due now. One that waits stays as it is. Errors: 22004 NULL, P0002 no such delivery, 55000 leased or delivered, 42501 not your workspace.';
+
+CREATE  FUNCTION "send_digest"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"digest_key" TEXT
+) RETURNS uuid
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'send_digest_wrapper';
+
+COMMENT ON FUNCTION add_to_digest(uuid, uuid, text, text, text, text, interval, text) IS
+'Puts something into the open digest of a user under a key, or opens one that closes after a time (a minute to 31 days); returns its id. The same call with the same idempotency_key adds once. Errors: 22004 NULL, 22023 bad value, 42501 not a member or not your workspace.';
+
+COMMENT ON FUNCTION send_digest(uuid, uuid, text) IS
+'Closes the open digest of a user under a key and sends it as one notification of type summary; returns its id, NULL when there is none open or the user has left. Errors: 22004 NULL, 42501 not your workspace.';
+
+CREATE  FUNCTION "set_notification_preference"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"channel" TEXT,
+	"enabled" bool,
+	"notification_type" TEXT DEFAULT NULL
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'set_notification_preference_wrapper';
+
+CREATE  FUNCTION "set_quiet_hours"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"starts_at" time DEFAULT NULL,
+	"ends_at" time DEFAULT NULL,
+	"time_zone" TEXT DEFAULT NULL
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'set_quiet_hours_wrapper';
+
+COMMENT ON FUNCTION set_notification_preference(uuid, uuid, text, boolean, text) IS
+'Sets whether a user wants a type of notification (NULL: all without a wish of their own) by a channel (email, slack, sms, push); enabled NULL forgets the wish. It counts for what is waiting, too. Errors: 22004 NULL, 22023 bad value, 42501 not a member, not your workspace, or another user''s wishes.';
+
+COMMENT ON FUNCTION set_quiet_hours(uuid, uuid, time, time, text) IS
+'Sets the hours in which a user gets nothing outside of the product but what is urgent, by the clock of a time zone of pg_timezone_names, over midnight where they end earlier than they start; all three NULL: none. Errors: 22004 NULL for some of them, 22023 unknown zone or no hours, 42501 not a member, not your workspace, or another user''s hours.';
+
+CREATE  FUNCTION "upkeep_notifications"(
+	"batch" INT DEFAULT 1000
+) RETURNS TABLE (
+	"done" TEXT,
+	"rows" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'upkeep_notifications_wrapper';
+
+ALTER FUNCTION upkeep_notifications(integer) SET enable_seqscan = off;
+
+ALTER FUNCTION upkeep_notifications(integer) SET enable_bitmapscan = off;
+
+ALTER FUNCTION upkeep_notifications(integer) SET enable_sort = off;
+
+COMMENT ON FUNCTION upkeep_notifications(integer) IS
+'Puts back deliveries whose lease ran out, sends digests whose time has come, deletes notifications that were read or have expired more than raptorflow_codex.keep_notifications_days ago; up to batch rows of each. Returns what was done, to how many rows. Errors: 22004 NULL, 22023 batch out of bounds, 42501 no workspace entered.';
+
 DO $$
 DECLARE
     function_here pg_catalog.regprocedure;
     for_everybody CONSTANT pg_catalog.text[] := ARRAY[
         -- policies, defaults and triggers
         'current_workspace_id', 'current_user_id', 'acts_for_workspace', 'uuid_v7', 'set_updated_at', 'refuse_cycle',
-        'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
+        'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         -- the context
         'enter_workspace', 'is_workspace_member',
         -- the engine: it works with the caller's own privileges
