@@ -56,7 +56,7 @@ pub fn wait_after(attempt: u32, seed: u128) -> i64 {
     let doublings = attempt.saturating_sub(1).min(20);
     let whole = (FIRST_WAIT << doublings).min(LONGEST_WAIT);
     let half = whole / 2;
-    half + (u128::from(spread(seed, attempt)) * half as u128 >> 64) as i64
+    half + ((u128::from(spread(seed, attempt)) * half as u128) >> 64) as i64
 }
 
 /// 64 bits that look random, of a seed and an attempt: the finalizer of SplitMix64 (Steele, Lea, Flood 2014) over
