@@ -1,13 +1,5 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
-CREATE FUNCTION check_time_zone() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
-
-COMMENT ON FUNCTION check_time_zone() IS
-'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
-
 CREATE FUNCTION queue_delivery() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -15,6 +7,14 @@ AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
 
 COMMENT ON FUNCTION queue_delivery() IS
 'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
+
+CREATE FUNCTION check_time_zone() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
+
+COMMENT ON FUNCTION check_time_zone() IS
+'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
 
 CREATE  FUNCTION "add_to_digest"(
 	"workspace" uuid,

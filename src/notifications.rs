@@ -18,9 +18,7 @@ mod digest;
 mod inbox;
 mod preferences;
 mod queue;
-mod upkeep;
-
-pub use upkeep::upkeep;
+pub mod upkeep;
 
 use crate::argument::{self, LONGEST_KEY};
 use crate::context;

@@ -198,7 +198,6 @@ pub mod builtin {
     pub const DATE: Oid = Oid::DATEOID;
     pub const TIMESTAMPTZ: Oid = Oid::TIMESTAMPTZOID;
     pub const TIME: Oid = Oid::TIMEOID;
-    pub const TIMESTAMPTZ_ARRAY: Oid = Oid::TIMESTAMPTZARRAYOID;
     pub const BOOL: Oid = Oid::BOOLOID;
     pub const TID: Oid = Oid::TIDOID;
     pub const FLOAT8: Oid = Oid::FLOAT8OID;
