@@ -97,16 +97,48 @@ fn restore(way: &Way, from: &Path) -> Database {
                 .args(["-X", "-q", "-o", "/dev/null", "-v", "ON_ERROR_STOP=1", "-f"])
                 .arg(from),
         );
-    } else {
+        return target;
+    }
+    let restore = |arguments: &[&str]| {
         succeeds(
             target
                 .program("pg_restore")
                 .args(["--exit-on-error", "--dbname", target.name()])
-                .args(way.restore)
+                .args(arguments)
                 .arg(from),
         );
+    };
+    if way
+        .restore
+        .iter()
+        .any(|argument| argument.starts_with("--jobs"))
+    {
+        in_two_parts(&target, way, from, &restore);
+    } else {
+        restore(way.restore);
     }
     target
+}
+
+/// Parallel jobs grant privileges in any order, and whoever grants one on a function needs USAGE on its schema, which may
+/// come later: so everything but the privileges in parallel, then the privileges in their order.
+fn in_two_parts(target: &Database, way: &Way, from: &Path, restore: &dyn Fn(&[&str])) {
+    let all = succeeds(target.program("pg_restore").arg("--list").arg(from));
+    for privileges in [false, true] {
+        let part: String = all
+            .lines()
+            .filter(|line| (line.contains(" ACL ") || line.contains(" DEFAULT ACL ")) == privileges)
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let list = from.with_extension(if privileges { "privileges" } else { "rest" });
+        std::fs::write(&list, part).expect("writing the list");
+        let use_list = format!("--use-list={}", list.display());
+        let mut arguments = vec![use_list.as_str()];
+        if !privileges {
+            arguments.extend(way.restore);
+        }
+        restore(&arguments);
+    }
 }
 
 /// What `pg_dump` itself says a database is made of, without the names that change from run to run.
