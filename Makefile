@@ -7,7 +7,7 @@ export PG
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql stop test test-pure test-inside test-pg test-long lint shape release format bench build install package clean
+.PHONY: help demo psql stop test test-pure test-inside test-pg test-clients test-all test-long lint shape release format bench build install package clean
 
 help: ## list the targets
 	@echo "raptorflow_codex"
@@ -36,6 +36,12 @@ test-inside: ## the tests that run inside a server
 
 test-pg: ## the tests that run as a client; ONLY=tenancy runs one folder of pg_test/tests
 	@tools/test outside
+
+test-clients: ## the FastAPI example: its tests, and 15 users with 100 requests each
+	@tools/test clients
+
+test-all: ## all tests on Postgres 15, 16, 17 and 18: half an hour
+	@tools/test-all
 
 test-long: ## durability at length: 300,000 random calls, 40 crashes, a long soak, adoption of a million rows
 	@tools/test long

@@ -11,6 +11,7 @@ mod campaigns;
 mod expose;
 mod insights;
 mod notifications;
+mod postgrest;
 mod reading;
 mod scene;
 mod statements;
