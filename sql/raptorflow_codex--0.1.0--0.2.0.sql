@@ -1,13 +1,5 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
-CREATE FUNCTION queue_delivery() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
-
-COMMENT ON FUNCTION queue_delivery() IS
-'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
-
 CREATE FUNCTION check_time_zone() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -15,6 +7,14 @@ AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
 
 COMMENT ON FUNCTION check_time_zone() IS
 'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
+
+CREATE FUNCTION queue_delivery() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
+
+COMMENT ON FUNCTION queue_delivery() IS
+'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
 
 CREATE  FUNCTION "add_to_digest"(
 	"workspace" uuid,
@@ -67,6 +67,79 @@ SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'complete_delivery_wrapper';
 
+CREATE  FUNCTION "departure_plan"() RETURNS TABLE (
+	"place" INT,
+	"table_name" TEXT,
+	"workspace_rows" TEXT,
+	"user_rows_deleted" TEXT,
+	"user_references_nulled" TEXT
+)
+STRICT STABLE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'departure_plan_wrapper';
+
+CREATE  FUNCTION "erase_user"(
+	"user_id" uuid,
+	"delete_user" bool DEFAULT false
+) RETURNS TABLE (
+	"table_name" TEXT,
+	"action" TEXT,
+	"rows" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'erase_user_wrapper';
+
+CREATE  FUNCTION "erase_workspace"(
+	"workspace" uuid
+) RETURNS TABLE (
+	"table_name" TEXT,
+	"action" TEXT,
+	"rows" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'erase_workspace_wrapper';
+
+CREATE  FUNCTION "explain_insight"(
+	"insight" uuid
+) RETURNS TABLE (
+	"signal_id" uuid,
+	"title" TEXT,
+	"category" TEXT,
+	"source" TEXT,
+	"state" TEXT,
+	"sightings" bigint,
+	"confidence" double precision,
+	"age_days" double precision,
+	"half_life_days" double precision,
+	"faded_confidence" double precision,
+	"counted" bool,
+	"contribution" double precision,
+	"faded_then" double precision,
+	"counted_then" bool,
+	"insight_confidence" double precision,
+	"stored_confidence" NUMERIC
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'explain_insight_wrapper';
+
+CREATE  FUNCTION "export_workspace"(
+	"workspace" uuid
+) RETURNS SETOF TEXT
+STABLE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'export_workspace_wrapper';
+
+COMMENT ON FUNCTION export_workspace(uuid) IS
+'All rows of a workspace as JSON lines, in the order of foreign keys and as of one moment: {"export": …} first, {"needs": table, "row": key} for each row outside of the workspace that is referred to, {"table": name, "row": {…}} for each row, {"end": {table: rows}} last. For the owner of the tables, and for service roles in their workspace. Errors: 22004 NULL, P0002 no such workspace, 42501 not your workspace, or a table that you may not read whole.';
+
 CREATE  FUNCTION "fail_delivery"(
 	"workspace" uuid,
 	"notification_id" uuid,
@@ -79,6 +152,39 @@ VOLATILE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'fail_delivery_wrapper';
+
+CREATE  FUNCTION "get_current_signals"(
+	"workspace" uuid,
+	"confidence_threshold" NUMERIC DEFAULT 0,
+	"max_rows" INT DEFAULT 20
+) RETURNS TABLE (
+	"id" uuid,
+	"title" TEXT,
+	"category" TEXT,
+	"confidence" double precision,
+	"effective_confidence" double precision,
+	"relevance" double precision,
+	"age_days" double precision,
+	"half_life_days" double precision,
+	"sightings" bigint,
+	"sources" bigint
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'get_current_signals_wrapper';
+
+CREATE  FUNCTION "half_lives"(
+	"workspace" uuid
+) RETURNS TABLE (
+	"signal_category" TEXT,
+	"half_life_days" double precision,
+	"is_default" bool
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'half_lives_wrapper';
 
 CREATE  FUNCTION "inbox"(
 	"workspace" uuid,
@@ -118,6 +224,60 @@ SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'inbox_counts_wrapper';
 
+CREATE  FUNCTION "ingest_signal"(
+	"workspace" uuid,
+	"source_type" TEXT,
+	"signal_title" TEXT,
+	"signal_category" TEXT,
+	"data_source" TEXT DEFAULT NULL,
+	"source_agent_id" uuid DEFAULT NULL,
+	"confidence" NUMERIC DEFAULT NULL,
+	"relevance" NUMERIC DEFAULT NULL,
+	"signal_date" timestamp with time zone DEFAULT NULL,
+	"expiry_date" timestamp with time zone DEFAULT NULL,
+	"description" TEXT DEFAULT NULL,
+	"key_findings" TEXT[] DEFAULT NULL,
+	"data_points" jsonb DEFAULT NULL,
+	"fingerprint" TEXT DEFAULT NULL,
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS TABLE (
+	"signal_id" uuid,
+	"is_new" bool,
+	"sightings" bigint,
+	"sources" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'ingest_signal_wrapper';
+
+COMMENT ON FUNCTION ingest_signal(uuid, text, text, text, text, uuid, numeric, numeric, timestamptz, timestamptz, text, text[], jsonb, text, text) IS
+'Takes in a piece of news: a new signal, or one more sighting of the signal with the same fingerprint (given, or computed from category and title). A sighting counts up and moves the signal''s date on; sources combine to 100 * (1 - product of (1 - c/100)). After its expiry_date the news starts a new signal. source_type: competitor, market, trend, industry, customer; category: competitor_activity, market_trend, industry_news, customer_sentiment, technology_shift; confidence, relevance: 0 to 100. Errors: 22004 NULL, 22023 bad value, 23503 no such agent, 42501 not your workspace.';
+
+COMMENT ON FUNCTION half_lives(uuid) IS
+'After how many days a signal of each category is worth half in a workspace: its own choice (codex.signal_half_lives) or the default. Errors: 22004 NULL, 42501 not your workspace.';
+
+COMMENT ON FUNCTION get_current_signals(uuid, numeric, integer) IS
+'New, unexpired signals by what they are worth now: confidence * 2^(-age / half-life) * relevance (none counts as 50). confidence_threshold: the least effective confidence, 0 to 100; max_rows: how many at most, NULL for all. Errors: 22004 NULL, 22023 bad threshold or number, 42501 not your workspace.';
+
+CREATE  FUNCTION "is_erasing"() RETURNS bool
+STRICT STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'is_erasing_wrapper';
+
+COMMENT ON FUNCTION erase_workspace(uuid) IS
+'Deletes every row of a workspace, in every table, and the workspace itself, in one transaction; gives the number of rows a table and keeps a receipt in codex.departures. Run again it finds nothing. For the owner of the tables. Errors: 22004 NULL, 42501 where row-level security would hide rows, 55000 above READ COMMITTED.';
+
+COMMENT ON FUNCTION erase_user(uuid, boolean) IS
+'Deletes what is personal of a user in all workspaces and empties every other reference to the user; with delete_user the user''s row, too. What happens to which table: codex.departure_plan(). Keeps a receipt in codex.departures. Run again it finds nothing. For the owner of the tables. Errors: 22004 NULL, 42501 where row-level security would hide rows, 55000 above READ COMMITTED or when a workspace cannot be without this user.';
+
+COMMENT ON FUNCTION departure_plan() IS
+'What would be exported and erased, a row a table in the order of an export: by what a row belongs to a workspace, by what it is deleted with its user, and which references to a user become NULL. Read from the catalog: new tables are in it the day they exist.';
+
+COMMENT ON FUNCTION is_erasing() IS
+'Whether this session is inside codex.erase_workspace() or codex.erase_user(): for a trigger that keeps a table append-only and has to let an erasure through.';
+
 CREATE  FUNCTION "mark_inbox"(
 	"workspace" uuid,
 	"user_id" uuid,
@@ -151,6 +311,27 @@ COMMENT ON FUNCTION mark_notifications(uuid, uuid, text, uuid[]) IS
 
 COMMENT ON FUNCTION mark_inbox(uuid, uuid, text, timestamptz) IS
 'Marks all notifications of a user that were created until up_to (included) as seen, read or archived. Returns how many it changed. Errors: 22004 NULL, 22023 bad value, 42501 not your workspace or another user''s inbox.';
+
+CREATE  FUNCTION "refresh_insights"(
+	"workspace" uuid
+) RETURNS TABLE (
+	"insight_id" uuid,
+	"change" TEXT,
+	"reason" TEXT,
+	"confidence_before" double precision,
+	"confidence_after" double precision,
+	"superseded_by" uuid
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'refresh_insights_wrapper';
+
+COMMENT ON FUNCTION explain_insight(uuid) IS
+'How the confidence of an insight comes about: a row a signal with its source, age, half-life, what it is worth now (confidence * 2^(-age / half-life)), whether it stands for its source, its contribution to the whole, and what it was worth when the insight was drawn. insight_confidence is 100 * (1 - product of (1 - c/100)) over the counted signals. Errors: 22004 NULL, P0002 no such insight in your workspace.';
+
+COMMENT ON FUNCTION refresh_insights(uuid) IS
+'Reckons the confidence of the active insights of a workspace anew, and ends those whose time is over: superseded by a newer one of the same type from all of their signals, or expired (window ended, no living signal, confidence below 10). A row a change. Errors: 22004 NULL, 42501 not your workspace.';
 
 CREATE  FUNCTION "requeue_delivery"(
 	"workspace" uuid,
@@ -254,6 +435,8 @@ DECLARE
         'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         -- the context
         'enter_workspace', 'is_workspace_member',
+        -- triggers of append-only tables
+        'is_erasing',
         -- the engine: it works with the caller's own privileges
         'migrate', 'rollback', 'verify', 'verify_or_raise', 'status', 'migration_sql', 'expose', 'unexpose', 'protect',
         'protect_shared', 'unprotect', 'unprotected_tables', 'grant_member_role', 'grant_service_role',

@@ -11,6 +11,7 @@ use pgrx::pgrx_sql_entity_graph::metadata::{
 };
 use pgrx::prelude::*;
 use pgrx::{AnyNumeric, PgRelation, Uuid};
+use std::ffi::CStr;
 use std::ops::RangeInclusive;
 
 /// The longest key that is taken for a dedup key or an idempotency key, in characters.
@@ -159,6 +160,17 @@ pub fn listed(ids: &[Uuid]) -> String {
 /// deep as Postgres takes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Jsonb(pg_sys::Datum);
+
+impl Jsonb {
+    /// The value as Postgres prints it.
+    pub fn text(self) -> String {
+        // SAFETY: the datum is a jsonb, as above; jsonb_out gives a terminated string.
+        let text =
+            unsafe { pgrx::direct_function_call::<&CStr>(pg_sys::jsonb_out, &[Some(self.0)]) };
+        text.map(|text| text.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+}
 
 impl FromDatum for Jsonb {
     unsafe fn from_polymorphic_datum(

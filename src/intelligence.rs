@@ -6,9 +6,10 @@
 use crate::argument;
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
+use crate::signals::HalfLives;
 use crate::statement::{Reference, naming_what_is_missing};
 use crate::{list_statement, statement};
-use codex_confidence::{Confidence, Evidence, confidence, half_life_seconds};
+use codex_confidence::{Confidence, Evidence, confidence};
 use pgrx::datum::{Array, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::{AnyNumeric, Uuid};
@@ -106,7 +107,7 @@ WHERE s.workspace_id = $1
 /// *Probabilistic Reasoning in Intelligent Systems*, 1988, section 4.3.2). The source of a signal is the agent
 /// that found it, else its `data_source` (whatever its case), else its `source_type`. Its age counts from
 /// `signal_date`, else `detection_date`, else `created_at`; the half-life depends on its category:
-/// industry_news 14 days, competitor_activity 30, customer_sentiment 45, market_trend 90, technology_shift 180. A
+/// (by default, see `codex.half_lives()`) industry_news 14 days, competitor_activity 30, customer_sentiment 45, market_trend 90, technology_shift 180. A
 /// signal without a confidence score says nothing: it counts as 0. `confidence_level` is low below 50,
 /// medium below 80, else high. What each signal gave is kept in `codex.insight_signals`.
 ///
@@ -153,7 +154,8 @@ fn create_insight_from_signals(
                 })
             })?;
             refuse_unusable(&ids, &signals)?;
-            let confidence = confidence_of(&signals)?;
+            let half_lives = HalfLives::of(client, workspace)?;
+            let confidence = confidence_of(&signals, &half_lives)?;
             let insight = naming_what_is_missing(
                 &[Reference {
                     foreign_key: "market_insights_created_by_fkey",
@@ -293,7 +295,7 @@ fn refuse_unusable(ids: &[Uuid], signals: &[Signal]) -> Outcome<()> {
 }
 
 /// The confidence of an insight that is drawn from these signals.
-fn confidence_of(signals: &[Signal]) -> Outcome<Confidence<'_>> {
+fn confidence_of<'a>(signals: &'a [Signal], half_lives: &HalfLives) -> Outcome<Confidence<'a>> {
     let evidence = signals
         .iter()
         .map(|signal| {
@@ -302,7 +304,7 @@ fn confidence_of(signals: &[Signal]) -> Outcome<Confidence<'_>> {
                 source: &signal.source,
                 confidence: signal.confidence,
                 age_seconds: signal.age_seconds,
-                half_life_seconds: half_life_seconds(&signal.category).ok_or_else(|| {
+                half_life_seconds: half_lives.seconds(&signal.category).ok_or_else(|| {
                     CodexError::wrong_state(format!(
                         "signal {} is of category \"{}\", of which no half-life is known",
                         signal.id,

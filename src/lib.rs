@@ -17,6 +17,8 @@
 //! | [`row_triggers`] | triggers that several tables share | the row at hand |
 //! | [`schema`] | migrate, rollback, verify, the ledger | every table's definition |
 //! | [`campaigns`] [`achievements`] [`agents`] [`intelligence`] [`alerts`] [`notifications`] | the product's functions | the tables of the same name |
+//! | [`signals`] | signals that fade, and insights that follow them | signals, insights and what is kept of them |
+//! | [`departures`] | export and erasure of a workspace, erasure of a user | every table with rows of a workspace or a user |
 //! | [`expose`] | call-throughs in another schema | functions in that schema |
 //!
 //! All functions are installed into schema `codex` (the control file says so); the tables are made by
@@ -30,6 +32,7 @@ mod alerts;
 mod argument;
 mod campaigns;
 mod context;
+mod departures;
 mod error;
 mod expose;
 mod idempotency;
@@ -41,6 +44,7 @@ mod owner;
 mod policy;
 mod row_triggers;
 mod schema;
+mod signals;
 mod statement;
 mod subtransaction;
 

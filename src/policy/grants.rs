@@ -85,6 +85,12 @@ const WORK: Rights = Rights {
     update: Columns::Values,
     delete: true,
 };
+const WORK_BUT_DELETE: Rights = Rights {
+    select: true,
+    insert: true,
+    update: Columns::Values,
+    delete: false,
+};
 const MARK_AS_READ: Rights = Rights {
     select: true,
     update: Columns::Only(&["is_read", "read_at", "seen_at", "archived_at"]),
@@ -133,6 +139,10 @@ const RULES: &[Rule] = &[
     rule("public.intelligence_signals", WORK, WORK),
     rule("public.market_insights", WORK, WORK),
     rule("codex.insight_signals", READ_AND_ADD, WORK),
+    rule("codex.signal_half_lives", READ, WORK),
+    rule("codex.signal_fingerprints", WORK_BUT_DELETE, WORK),
+    rule("codex.signal_sightings", WORK_BUT_DELETE, WORK),
+    rule("codex.insight_changes", READ, READ_AND_ADD),
     rule("public.system_alerts", WORK, WORK),
     rule("public.user_notifications", MARK_AS_READ, WORK),
     rule("codex.requests", REMEMBER, WORK),
@@ -144,6 +154,7 @@ const RULES: &[Rule] = &[
     rule("codex.migrations", NOTHING, NOTHING),
     rule("codex.roles", NOTHING, NOTHING),
     rule("codex.adopted", NOTHING, NOTHING),
+    rule("codex.departures", NOTHING, NOTHING),
 ];
 
 /// Whether `schema.table` is one of the Codex's own.
@@ -173,11 +184,15 @@ const MEMBER_FUNCTIONS: &[&str] = &[
     "create_system_alert",
     "dismiss_alert",
     "get_active_insights",
+    "explain_insight",
     "get_critical_alerts",
+    "get_current_signals",
     "get_priority_signals",
     "get_user_unread_notifications",
     "inbox",
     "inbox_counts",
+    "half_lives",
+    "ingest_signal",
     "mark_all_notifications_read",
     "mark_inbox",
     "mark_notification_as_read",
@@ -196,6 +211,8 @@ const SERVICE_FUNCTIONS: &[&str] = &[
     "record_agent_execution",
     "requeue_delivery",
     "send_digest",
+    "export_workspace",
+    "refresh_insights",
     "send_user_notification",
     "send_user_notifications",
     "unlock_achievement",
@@ -826,6 +843,8 @@ DECLARE
         'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         -- the context
         'enter_workspace', 'is_workspace_member',
+        -- triggers of append-only tables
+        'is_erasing',
         -- the engine: it works with the caller's own privileges
         'migrate', 'rollback', 'verify', 'verify_or_raise', 'status', 'migration_sql', 'expose', 'unexpose', 'protect',
         'protect_shared', 'unprotect', 'unprotected_tables', 'grant_member_role', 'grant_service_role',

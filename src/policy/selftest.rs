@@ -426,9 +426,13 @@ impl<'a> RowMaker<'a> {
             let row = if there_already {
                 self.made.get(&(table.oid, *workspace)).cloned()
             } else {
-                Some(keep(|| {
-                    self.insert(client, table.oid, *workspace, *user, &fixed)
-                })?)
+                // Rows that it refers to are made along the way, and are gone again when it cannot be made.
+                let made = self.made.clone();
+                let kept = keep(|| self.insert(client, table.oid, *workspace, *user, &fixed));
+                if kept.is_err() {
+                    self.made = made;
+                }
+                Some(kept?)
             };
             if *workspace == cast.there {
                 foreign = row;

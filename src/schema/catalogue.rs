@@ -187,6 +187,36 @@ pub const ALL: &[Migration] = &[
             ),
         ],
     },
+    Migration {
+        version: 24,
+        name: "signal_life",
+        body: text!("024_signal_life"),
+        tables: &[
+            "codex.signal_half_lives",
+            "codex.signal_fingerprints",
+            "codex.signal_sightings",
+            "codex.insight_changes",
+        ],
+        adds: &[
+            (
+                "public.market_insights",
+                "index",
+                "market_insights_stale_idx",
+            ),
+            (
+                "public.intelligence_signals",
+                "index",
+                "intelligence_signals_expiry_idx",
+            ),
+        ],
+    },
+    Migration {
+        version: 25,
+        name: "departures",
+        body: text!("025_departures"),
+        tables: &["codex.departures"],
+        adds: &[],
+    },
 ];
 
 /// The number of the newest migration.

@@ -22,8 +22,8 @@
 
 mod adopt;
 mod catalogue;
-mod database;
-mod foundation;
+pub(crate) mod database;
+pub(crate) mod foundation;
 mod ledger;
 mod legacy;
 pub mod locks;

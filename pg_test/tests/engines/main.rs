@@ -9,5 +9,8 @@ mod scene;
 
 mod delivery;
 mod delivery_model;
+mod departures;
 mod digests;
+mod fill;
 mod inbox;
+mod signals;

@@ -25,18 +25,26 @@ const PRODUCT: &[&str] = &[
     "create_system_alert",
     "dismiss_alert",
     "fail_delivery",
+    "erase_user",
+    "erase_workspace",
+    "explain_insight",
+    "export_workspace",
     "get_active_insights",
     "get_critical_alerts",
+    "get_current_signals",
     "get_priority_signals",
     "get_user_unread_notifications",
     "inbox",
     "inbox_counts",
+    "half_lives",
+    "ingest_signal",
     "mark_all_notifications_read",
     "mark_inbox",
     "mark_notification_as_read",
     "mark_notifications",
     "record_agent_execution",
     "requeue_delivery",
+    "refresh_insights",
     "resolve_alert",
     "send_digest",
     "send_user_notification",
@@ -236,6 +244,12 @@ impl Good {
             &[],
         );
         let waiting: Uuid = value(admin, by_email, &[&acme, &anna]);
+        let insight: Uuid = value(
+            admin,
+            "INSERT INTO public.market_insights (workspace_id, insight_title, insight_type)
+             VALUES ($1, 'Title', 'trend') RETURNING id",
+            &[&acme],
+        );
         let campaign = campaign(admin, acme);
         let quoted = |id: Uuid| format!("'{id}'");
         let mut good = BTreeMap::new();
@@ -280,6 +294,10 @@ impl Good {
             ("digest_key", "'comments'".into()),
             ("title", "'Title'".into()),
             ("message", "'Message'".into()),
+            ("source_type", "'market'".into()),
+            ("signal_title", "'Title'".into()),
+            ("signal_category", "'market_trend'".into()),
+            ("insight", quoted(insight)),
             ("p_from", "now() - interval '1 day'".into()),
             ("p_to", "now()".into()),
         ] {

@@ -1,0 +1,3 @@
+-- 025 departures, taken back.
+
+DROP TABLE codex.departures;
