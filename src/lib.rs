@@ -18,6 +18,7 @@
 //! | [`schema`] | migrate, rollback, verify, the ledger | every table's definition |
 //! | [`campaigns`] [`achievements`] [`agents`] [`intelligence`] [`alerts`] [`notifications`] | the product's functions | the tables of the same name |
 //! | [`signals`] | signals that fade, and insights that follow them | signals, insights and what is kept of them |
+//! | [`maintenance`] | what time does, engine by engine | what each engine's upkeep does |
 //! | [`departures`] | export and erasure of a workspace, erasure of a user | every table with rows of a workspace or a user |
 //! | [`expose`] | call-throughs in another schema | functions in that schema |
 //!
@@ -39,6 +40,7 @@ mod idempotency;
 mod identifier;
 mod instant;
 mod intelligence;
+mod maintenance;
 mod notifications;
 mod owner;
 mod policy;

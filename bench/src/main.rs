@@ -15,6 +15,8 @@
 //! begins the names of the measures to run; `BENCH_RESULTS` the folder for the results.
 
 mod compare;
+mod engines_departures;
+mod engines_signals;
 mod plot;
 mod reading;
 mod report;
@@ -67,6 +69,8 @@ fn main() -> Result<()> {
             writing::sizes(&mut bench)?;
         }
         writing::notification(&mut bench)?;
+        engines_signals::measure(&mut bench)?;
+        engines_departures::measure(&mut bench)?;
     }
     writing::measure(&mut bench)?;
     throughput::measure(&mut bench)?;

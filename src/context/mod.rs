@@ -156,7 +156,7 @@ pub fn require_self(user: Uuid) -> Outcome<()> {
 
 /// Whether the policies of the Codex tables apply to the current role (superusers, roles with BYPASSRLS and
 /// the owner of the tables are exempt).
-fn subject_to_policies() -> bool {
+pub fn subject_to_policies() -> bool {
     let Some(campaigns) = membership::table_named(c"public", c"campaigns") else {
         return false;
     };

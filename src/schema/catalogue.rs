@@ -217,6 +217,17 @@ pub const ALL: &[Migration] = &[
         tables: &["codex.departures"],
         adds: &[],
     },
+    Migration {
+        version: 26,
+        name: "upkeep",
+        body: text!("026_upkeep"),
+        tables: &[],
+        adds: &[(
+            "codex.agent_executions",
+            "index",
+            "agent_executions_recorded_at_idx",
+        )],
+    },
 ];
 
 /// The number of the newest migration.

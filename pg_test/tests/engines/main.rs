@@ -14,3 +14,4 @@ mod digests;
 mod fill;
 mod inbox;
 mod signals;
+mod upkeep;
