@@ -1,13 +1,5 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
-CREATE FUNCTION check_time_zone() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
-
-COMMENT ON FUNCTION check_time_zone() IS
-'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
-
 CREATE FUNCTION queue_delivery() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -15,6 +7,14 @@ AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
 
 COMMENT ON FUNCTION queue_delivery() IS
 'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
+
+CREATE FUNCTION check_time_zone() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
+
+COMMENT ON FUNCTION check_time_zone() IS
+'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
 
 CREATE  FUNCTION "add_to_digest"(
 	"workspace" uuid,
@@ -359,6 +359,28 @@ COMMENT ON FUNCTION fail_delivery(uuid, uuid, uuid, text, interval, boolean) IS
 
 COMMENT ON FUNCTION requeue_delivery(uuid, uuid) IS
 'Puts a delivery that is dead or suppressed back into the queue, due now. One that waits stays as it is. Errors: 22004 NULL, P0002 no such delivery, 55000 leased or delivered, 42501 not your workspace.';
+
+CREATE  FUNCTION "run_maintenance"(
+	"batch" INT DEFAULT 1000
+) RETURNS TABLE (
+	"work" TEXT,
+	"rows" bigint,
+	"more" bool,
+	"problem" TEXT
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'run_maintenance_wrapper';
+
+ALTER FUNCTION run_maintenance(integer) SET enable_seqscan = off;
+
+ALTER FUNCTION run_maintenance(integer) SET enable_bitmapscan = off;
+
+ALTER FUNCTION run_maintenance(integer) SET enable_sort = off;
+
+COMMENT ON FUNCTION run_maintenance(integer) IS
+'Does what is due by now, in all workspaces: up to batch rows (1 to 100000) of each kind of work. A row a kind: how many rows, whether there is more, and the problem of an engine that failed. One run at a time; a second one says so. To be called every minute, by pg_cron or any scheduler, as the owner of the tables. Errors: 22004 NULL, 22023 batch out of bounds, 42501 where row-level security applies.';
 
 CREATE  FUNCTION "send_digest"(
 	"workspace" uuid,
