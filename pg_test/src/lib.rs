@@ -35,6 +35,7 @@
 mod database;
 mod failure;
 mod fixture;
+pub mod manual;
 pub mod script;
 mod server;
 mod standby;
