@@ -1,5 +1,7 @@
 //! What a reader copies works: the scripts of `examples/sql`, and every SQL block of the README.
 
+mod documents;
+
 use codex_pg_test::{Database, value};
 use std::io::Write;
 use std::path::{Path, PathBuf};
