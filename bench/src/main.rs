@@ -29,6 +29,11 @@ mod writing;
 use compare::Bench;
 use std::env;
 
+/// What is measured once the data has its largest size, in this order: a subsystem has a module of its own and a
+/// line here.
+const AT_THE_LARGEST_SIZE: &[fn(&mut Bench) -> Result<()>] =
+    &[writing::measure, throughput::measure];
+
 /// What stops a run.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -72,8 +77,9 @@ fn main() -> Result<()> {
         engines_signals::measure(&mut bench)?;
         engines_departures::measure(&mut bench)?;
     }
-    writing::measure(&mut bench)?;
-    throughput::measure(&mut bench)?;
+    for measure in AT_THE_LARGEST_SIZE {
+        measure(&mut bench)?;
+    }
     bench.growth(&sizes);
     report::write(
         &bench,
