@@ -7,6 +7,7 @@
 //! | [`mod@error`] | every error a user can meet | nothing |
 //! | [`argument`] | what a function asks of its arguments | nothing |
 //! | [`mod@statement`] | SQL prepared once a backend | nothing of its own |
+//! | [`checks`] | CHECK constraints made ready once a backend | nothing of its own |
 //! | [`subtransaction`] | work that can fail without failing the transaction | nothing of its own |
 //! | [`idempotency`] | calls that can be sent again | `codex.requests` |
 //! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
@@ -32,6 +33,7 @@ mod agents;
 mod alerts;
 mod argument;
 mod campaigns;
+mod checks;
 mod context;
 mod departures;
 mod error;
@@ -64,6 +66,7 @@ const VERSION: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     context::define_settings();
+    checks::watch();
     schema::release::watch();
     notifications::define_settings();
 }

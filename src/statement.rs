@@ -18,6 +18,7 @@
 //!   transaction id and works on a hot standby. [`Statement::write`] is for everything that writes or locks
 //!   rows, and for a read that must see what another session committed a moment ago.
 
+use crate::checks::Writing;
 use crate::error::{CodexError, Outcome};
 use crate::schema::release::refuse_outdated_library;
 use pgrx::PgMemoryContexts;
@@ -128,6 +129,7 @@ impl Statement {
         refuse_on_a_standby();
         refuse_outdated_library(client)?;
         let plan = self.plan(client)?;
+        let _writing = Writing::begin();
         let rows = client.update(plan, None, arguments)?;
         rows.map(take)
             .collect::<SpiResult<Vec<T>>>()
@@ -153,6 +155,7 @@ impl Statement {
         refuse_on_a_standby();
         refuse_outdated_library(client)?;
         let plan = self.plan(client)?;
+        let _writing = Writing::begin();
         Ok(client.update(plan, None, arguments)?.len())
     }
 }

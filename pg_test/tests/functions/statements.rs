@@ -420,3 +420,57 @@ fn one_session_in_several_roles() {
     );
     assert_eq!(executions, 3);
 }
+
+/// CHECKs are remembered by a session that writes, and the one that counts is always the one that the table has.
+#[test]
+fn a_check_that_changes_counts_at_once_in_a_session_that_has_written() {
+    let scene = Scene::new();
+    let (mut admin, mut writer) = (scene.db.admin(), scene.db.admin());
+    let mut send = |title: &str| {
+        writer.execute(
+            "SELECT codex.send_user_notification($1, $2, 'message', $3, 'M')",
+            &[&scene.workspace, &scene.user, &title],
+        )
+    };
+    send("A").unwrap();
+    let mut change = |sql: &str| admin.batch_execute(sql).unwrap();
+
+    change(
+        "ALTER TABLE public.user_notifications ADD CONSTRAINT other CHECK (title <> 'A') NOT VALID",
+    );
+    let refused = send("A").unwrap_err();
+    let refused = refused.as_db_error().unwrap();
+    assert_eq!(refused.code().code(), "23514");
+    assert_eq!(
+        refused.message(),
+        r#"new row for relation "user_notifications" violates check constraint "other""#
+    );
+    send("B").unwrap();
+
+    // Under the name and at the place of the one before.
+    change(
+        "ALTER TABLE public.user_notifications
+             DROP CONSTRAINT other,
+             ADD CONSTRAINT other CHECK (title <> 'B') NOT VALID",
+    );
+    send("A").unwrap();
+    fails_with(send("B"), "23514");
+
+    // What a CHECK calls is a part of it, also where the planner has put its body in its place.
+    change(
+        "CREATE FUNCTION public.fine(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$ SELECT $1 <> 'A' $$;
+         ALTER TABLE public.user_notifications
+             DROP CONSTRAINT other,
+             ADD CONSTRAINT other CHECK (public.fine(title)) NOT VALID",
+    );
+    fails_with(send("A"), "23514");
+    send("B").unwrap();
+    change(
+        "CREATE OR REPLACE FUNCTION public.fine(text) RETURNS boolean IMMUTABLE LANGUAGE sql AS $$ SELECT $1 <> 'B' $$",
+    );
+    send("A").unwrap();
+    fails_with(send("B"), "23514");
+
+    change("ALTER TABLE public.user_notifications DROP CONSTRAINT other");
+    send("B").unwrap();
+}
