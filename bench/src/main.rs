@@ -14,6 +14,7 @@
 //! `BENCH_ROWS` the sizes, ascending (default `10000 100000 1000000`); `BENCH_ROUNDS` (default 7); `BENCH_ONLY`
 //! begins the names of the measures to run; `BENCH_RESULTS` the folder for the results.
 
+mod answers;
 mod compare;
 mod engines_departures;
 mod engines_signals;
@@ -69,6 +70,7 @@ fn main() -> Result<()> {
         stage::grow(loaded, rows, largest)?;
         loaded = rows;
         bench.rows = Some(rows);
+        answers::check()?;
         reading::measure(&mut bench)?;
         if rows == largest {
             writing::sizes(&mut bench)?;
