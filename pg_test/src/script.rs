@@ -136,9 +136,15 @@ pub fn upgrade(new: &str) -> (String, String) {
 /// What `new` has and `old` has not. Panics where `new` lacks a function of `old`.
 pub fn difference(old: &str, new: &str) -> Vec<String> {
     let old_statements: BTreeSet<String> = statements(old).into_iter().collect();
-    let old_functions: BTreeSet<String> = old_statements.iter().filter_map(function).collect();
+    let old_functions: BTreeSet<String> = old_statements
+        .iter()
+        .filter_map(|statement| function(statement))
+        .collect();
     let new_statements = statements(new);
-    let new_functions: BTreeSet<String> = new_statements.iter().filter_map(function).collect();
+    let new_functions: BTreeSet<String> = new_statements
+        .iter()
+        .filter_map(|statement| function(statement))
+        .collect();
     let gone: Vec<&String> = old_functions.difference(&new_functions).collect();
     assert!(
         gone.is_empty(),
@@ -157,7 +163,7 @@ pub fn difference(old: &str, new: &str) -> Vec<String> {
 }
 
 /// The name and the arguments' types of the function that a statement makes.
-fn function(statement: &String) -> Option<String> {
+fn function(statement: &str) -> Option<String> {
     let rest = statement.strip_prefix("CREATE ")?.trim_start();
     let rest = rest.strip_prefix("FUNCTION ")?;
     let (name, rest) = rest.split_once('(')?;
