@@ -405,13 +405,33 @@ fn loosen(
 }
 
 /// Deletes what belongs, from the tables that refer to others up to those that are referred to.
+///
+/// Rows are counted before anything is deleted: a trigger may delete rows of a table before its turn comes.
 fn delete_members(
     client: &mut SpiClient<'_>,
     plan: &Plan,
     id: Uuid,
     counted: &mut Vec<Counted>,
 ) -> Outcome<()> {
+    let mut found = Vec::with_capacity(plan.members.len());
     for member in plan.members.iter().rev() {
+        let only = plan.table(member).only();
+        let each = member.links.iter().map(|link| {
+            format!(
+                "SELECT r0.tableoid, r0.ctid FROM {only} AS r0 WHERE {}",
+                plan.belongs_by(member, link, "r0")
+            )
+        });
+        let sql = format!(
+            "SELECT count(*) FROM ({}) AS found",
+            each.collect::<Vec<_>>().join(" UNION ")
+        );
+        // As a write, for its fresh snapshot: whoever was waited for has committed.
+        let row = client.update(&sql, None, &[id.into()])?.next();
+        let rows = row.map(|row| row.get::<i64>(1)).transpose()?.flatten();
+        found.push(rows.unwrap_or(0));
+    }
+    for (member, found) in plan.members.iter().rev().zip(found) {
         let table = plan.table(member);
         let mut rows = 0;
         // One statement a link: several conditions in one would keep it from the indexes.
@@ -426,7 +446,7 @@ fn delete_members(
         counted.push(Counted {
             table: table.name.clone(),
             action: DELETED,
-            rows,
+            rows: rows.max(found),
         });
     }
     Ok(())
