@@ -3,21 +3,37 @@
 //! An alert is *active* until somebody acknowledges, resolves or dismisses it:
 //!
 //! ```text
-//! active ──► acknowledged ──► resolved
-//!    └──────────────┴───────► dismissed
+//! active ◄─► acknowledged ──► resolved
+//!    │ └─────────────┴──────► dismissed
+//!    └─────── reopened ◄──────────┘
 //! ```
 //!
 //! While it is *open* (active or acknowledged), raising it again with the same dedup key counts one more
 //! occurrence instead of making another row.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | this file | raising, the first answers, the list of what cannot wait |
+//! | [`history`] | the trigger behind every change: events, life, telling people |
+//! | [`life`] | reopening, silences, and what time does |
+//! | [`sla`] | how fast alerts are answered |
+
+mod history;
+pub mod life;
+mod sla;
 
 use crate::argument::{self, Jsonb, LONGEST_KEY};
 use crate::context;
+use crate::context::membership::table_named;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
 use crate::statement::{Reference, naming_what_is_missing};
+use crate::subtransaction::subtransaction;
 use crate::{list_statement, statement};
+use history::{Intent, intending};
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
+use std::panic::AssertUnwindSafe;
 
 const TYPES: &[&str] = &[
     "performance",
@@ -56,6 +72,90 @@ DO UPDATE SET
 RETURNING a.id"
 );
 
+// Only where a policy says so. It is locked: of two who raise it at once the second finds it open.
+statement!(
+    RESOLVED_A_MOMENT_AGO(UUID, TEXT) = "
+SELECT a.id
+FROM public.system_alerts AS a
+JOIN codex.alert_policies AS p
+    ON p.workspace_id = a.workspace_id
+    AND p.severity_level = a.severity_level
+WHERE a.workspace_id = $1
+  AND a.dedup_key = $2
+  AND a.status = 'resolved'
+  AND a.resolved_at > now() - p.reopen_within
+  AND NOT EXISTS (
+      SELECT
+      FROM public.system_alerts AS o
+      WHERE o.workspace_id = $1
+        AND o.dedup_key = $2
+        AND o.status IN ('active', 'acknowledged')
+  )
+ORDER BY a.resolved_at DESC
+LIMIT 1
+FOR NO KEY UPDATE OF a"
+);
+statement!(
+    RAISE_AGAIN(UUID, TEXT, JSONB) = "
+UPDATE public.system_alerts AS a
+SET status = 'active',
+    acknowledged_at = NULL,
+    acknowledged_by = NULL,
+    resolved_at = NULL,
+    occurrence_count = least(a.occurrence_count, 2147483646) + 1,
+    last_seen_at = now(),
+    severity_level = CASE
+        WHEN array_position(ARRAY['critical', 'high', 'medium', 'low', 'info'], $2)
+            < array_position(ARRAY['critical', 'high', 'medium', 'low', 'info'], a.severity_level)
+        THEN $2
+        ELSE a.severity_level
+    END,
+    data_points = coalesce($3, a.data_points),
+    expiry_date = CASE WHEN a.expiry_date > now() THEN a.expiry_date END
+WHERE a.id = $1"
+);
+
+/// Reopens the alert that was resolved under this key a moment ago, as long as a policy of its severity allows; gives
+/// its id. None when there is none, and when another one was opened under the key at the same moment: that one is
+/// raised then. A database at a version without policies has none.
+fn raise_again(
+    workspace: Uuid,
+    key: &str,
+    severity: &str,
+    data_points: Option<Jsonb>,
+) -> Outcome<Option<Uuid>> {
+    if table_named(c"codex", c"alert_policies").is_none() {
+        return Ok(None);
+    }
+    let found = Spi::connect_mut(|client| {
+        RESOLVED_A_MOMENT_AGO.with(|statement| {
+            statement.write_one(client, &[workspace.into(), key.into()], |row| {
+                row.get::<Uuid>(1)
+            })
+        })
+    })?;
+    let Some(alert) = found.flatten() else {
+        return Ok(None);
+    };
+    let intent = Intent {
+        note: Some("raised again".to_string()),
+        ..Intent::default()
+    };
+    let raised = subtransaction(AssertUnwindSafe(|| {
+        let arguments = [alert.into(), severity.into(), data_points.into()];
+        intending(intent, || {
+            Spi::connect_mut(|client| {
+                RAISE_AGAIN.with(|statement| statement.execute(client, &arguments))
+            })
+        })
+    }));
+    match raised {
+        Ok(_) => Ok(Some(alert)),
+        Err(caught) if caught.sqlstate() == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => Ok(None),
+        Err(caught) => caught.rethrow(),
+    }
+}
+
 /// Raises an alert in a workspace and returns its id.
 ///
 /// - `p_alert_type`: performance, error, milestone, anomaly, action_required or opportunity.
@@ -66,7 +166,9 @@ RETURNING a.id"
 /// - `p_dedup_key`: at most 200 characters. While an alert of the workspace with this key is open (active or
 ///   acknowledged), that one is updated and its id returned: one more in `occurrence_count`, `last_seen_at`
 ///   now, the severity if the new one is higher, the data points if given; title and description stay as
-///   first raised. Any number of sessions at once make one row.
+///   first raised. Any number of sessions at once make one row. Where the policy of its severity
+///   (`codex.alert_policies`) has a `reopen_within`, an alert with this key that was resolved less than that ago
+///   is reopened instead of another made.
 ///
 /// `created_by` is the user of the transaction (`codex.current_user_id()`) when that is a member of the
 /// workspace, else NULL: agents and backends raise alerts too. `triggered_at` is the start of the transaction.
@@ -100,6 +202,11 @@ fn create_system_alert(
             Some(user) if context::is_member(workspace, user)? => Some(user),
             _ => None,
         };
+        if let Some(key) = dedup_key
+            && let Some(again) = raise_again(workspace, key, severity, p_data_points)?
+        {
+            return Ok(again);
+        }
         let id = naming_what_is_missing(
             &[
                 Reference {
@@ -243,16 +350,19 @@ fn take(
                 step.target()
             )));
         }
-        MOVE_ALERT.with(|statement| {
-            statement.execute(
-                client,
-                &[
-                    alert.into(),
-                    step.target().into(),
-                    user.into(),
-                    action_taken.into(),
-                ],
-            )
+        let arguments = [
+            alert.into(),
+            step.target().into(),
+            user.into(),
+            action_taken.into(),
+        ];
+        let intent = Intent {
+            event: None,
+            user: Some(user),
+            note: action_taken.map(str::to_string),
+        };
+        intending(intent, || {
+            MOVE_ALERT.with(|statement| statement.execute(client, &arguments))
         })?;
         Ok(())
     })

@@ -306,6 +306,16 @@ pub fn non_members(workspace: Uuid, users: &[Uuid]) -> Vec<Uuid> {
     }
 }
 
+/// All members of a workspace, in the order of their ids.
+pub fn members(workspace: Uuid) -> Vec<Uuid> {
+    let Some(members) = table().and_then(Members::open) else {
+        return Vec::new();
+    };
+    let mut users: Vec<Uuid> = members.of(workspace).into_iter().collect();
+    users.sort_unstable();
+    users
+}
+
 /// Where the membership table keeps what we look for. Found once, and again after the table was altered.
 #[derive(Clone, Copy)]
 struct Layout {

@@ -73,6 +73,12 @@ const READ_AND_ADD: Rights = Rights {
     insert: true,
     ..NOTHING
 };
+const SILENCE: Rights = Rights {
+    select: true,
+    insert: true,
+    update: Columns::Only(&["lifted_at"]),
+    ..NOTHING
+};
 /// For what triggers add and take away.
 const CHANGE: Rights = Rights {
     select: true,
@@ -146,6 +152,11 @@ const RULES: &[Rule] = &[
     rule("public.system_alerts", WORK, WORK),
     rule("public.user_notifications", MARK_AS_READ, WORK),
     rule("codex.requests", REMEMBER, WORK),
+    rule("codex.alert_silences", SILENCE, WORK),
+    rule("codex.alert_policies", READ, WORK),
+    rule("codex.alert_fan_out", READ, WORK),
+    rule("codex.alert_life", READ, READ),
+    rule("codex.alert_events", READ, READ),
     rule("codex.deliveries", NOTHING, CHANGE),
     rule("codex.notification_preferences", WORK, WORK),
     rule("codex.quiet_hours", WORK, WORK),
@@ -180,6 +191,7 @@ const FOUNDATION: &[Rule] = &[
 const MEMBER_FUNCTIONS: &[&str] = &[
     "acknowledge_alert",
     "agent_performance_summary",
+    "alert_sla",
     "create_insight_from_signals",
     "create_system_alert",
     "dismiss_alert",
@@ -193,13 +205,16 @@ const MEMBER_FUNCTIONS: &[&str] = &[
     "inbox_counts",
     "half_lives",
     "ingest_signal",
+    "lift_silence",
     "mark_all_notifications_read",
     "mark_inbox",
     "mark_notification_as_read",
     "mark_notifications",
+    "reopen_alert",
     "resolve_alert",
     "set_notification_preference",
     "set_quiet_hours",
+    "silence_alerts",
 ];
 
 /// Functions that a service role may call besides.
@@ -216,6 +231,7 @@ const SERVICE_FUNCTIONS: &[&str] = &[
     "send_user_notification",
     "send_user_notifications",
     "unlock_achievement",
+    "upkeep_alerts",
     "upkeep_notifications",
 ];
 
@@ -840,7 +856,7 @@ DECLARE
     for_everybody CONSTANT pg_catalog.text[] := ARRAY[
         -- policies, defaults and triggers
         'current_workspace_id', 'current_user_id', 'acts_for_workspace', 'uuid_v7', 'set_updated_at', 'refuse_cycle',
-        'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
+        'queue_delivery', 'check_time_zone', 'follow_alert', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         -- the context
         'enter_workspace', 'is_workspace_member',
         -- triggers of append-only tables

@@ -137,6 +137,32 @@ pub const ALL: &[Migration] = &[
         adds: &[],
     },
     Migration {
+        version: 21,
+        name: "alert_life",
+        body: text!("021_alert_life"),
+        tables: &[
+            "codex.alert_silences",
+            "codex.alert_policies",
+            "codex.alert_fan_out",
+            "codex.alert_life",
+            "codex.alert_events",
+        ],
+        adds: &[
+            (
+                "public.system_alerts",
+                "index",
+                "system_alerts_open_expiry_idx",
+            ),
+            (
+                "public.system_alerts",
+                "index",
+                "system_alerts_resolved_dedup_idx",
+            ),
+            ("public.system_alerts", "trigger", "system_alerts_opened"),
+            ("public.system_alerts", "trigger", "system_alerts_changed"),
+        ],
+    },
+    Migration {
         version: 22,
         name: "delivery",
         body: text!("022_delivery"),

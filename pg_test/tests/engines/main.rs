@@ -7,6 +7,8 @@ mod dice;
 #[allow(dead_code)]
 mod scene;
 
+mod alert_model;
+mod alerts;
 mod delivery;
 mod delivery_model;
 mod departures;

@@ -19,6 +19,7 @@ const PRODUCT: &[&str] = &[
     "acknowledge_alert",
     "add_to_digest",
     "agent_performance_summary",
+    "alert_sla",
     "claim_notifications",
     "complete_delivery",
     "create_insight_from_signals",
@@ -38,11 +39,13 @@ const PRODUCT: &[&str] = &[
     "inbox_counts",
     "half_lives",
     "ingest_signal",
+    "lift_silence",
     "mark_all_notifications_read",
     "mark_inbox",
     "mark_notification_as_read",
     "mark_notifications",
     "record_agent_execution",
+    "reopen_alert",
     "requeue_delivery",
     "refresh_insights",
     "resolve_alert",
@@ -51,7 +54,9 @@ const PRODUCT: &[&str] = &[
     "send_user_notifications",
     "set_notification_preference",
     "set_quiet_hours",
+    "silence_alerts",
     "unlock_achievement",
+    "upkeep_alerts",
     "upkeep_notifications",
 ];
 
@@ -243,6 +248,11 @@ impl Good {
             "SELECT lease_token FROM codex.claim_notifications('email', 'worker', lease => '1 day')",
             &[],
         );
+        let silence: Uuid = value(
+            admin,
+            "SELECT codex.silence_alerts($1, 'We know', now() + interval '1 day', dedup_glob => 'none')",
+            &[&acme],
+        );
         let waiting: Uuid = value(admin, by_email, &[&acme, &anna]);
         let insight: Uuid = value(
             admin,
@@ -292,6 +302,9 @@ impl Good {
             ("enabled", "false".into()),
             ("mark", "'seen'".into()),
             ("digest_key", "'comments'".into()),
+            ("reason", "'We know'".into()),
+            ("ends_at", "now() + interval '1 day'".into()),
+            ("silence_id", quoted(silence)),
             ("title", "'Title'".into()),
             ("message", "'Message'".into()),
             ("source_type", "'market'".into()),

@@ -61,11 +61,11 @@ fn tables_with_rows_are_refused_with_their_counts() {
     let failure = fails_with(admin.query("SELECT codex.rollback(12)", &[]), "55000");
     assert_eq!(
         failure.message,
-        "rolling back to 12 would lose 8 row(s) of 2 table(s)"
+        "rolling back to 12 would lose 10 row(s) of 4 table(s)"
     );
     assert_eq!(
         failure.detail,
-        "public.system_alerts: 1 row(s)\npublic.campaigns: 7 row(s)"
+        "codex.alert_events: 1 row(s)\ncodex.alert_life: 1 row(s)\npublic.system_alerts: 1 row(s)\npublic.campaigns: 7 row(s)"
     );
     assert!(
         failure

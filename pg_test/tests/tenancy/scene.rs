@@ -21,6 +21,11 @@ pub const WORKSPACE_TABLES: &[&str] = &[
     "codex.insight_signals",
     "public.system_alerts",
     "public.user_notifications",
+    "codex.alert_silences",
+    "codex.alert_policies",
+    "codex.alert_fan_out",
+    "codex.alert_life",
+    "codex.alert_events",
     "codex.deliveries",
     "codex.notification_preferences",
     "codex.quiet_hours",
@@ -238,6 +243,15 @@ fn fill(admin: &mut Client, workspace: Uuid, users: &[Uuid], agent: Uuid, word: 
     ));
     let alert = one(
         "INSERT INTO public.system_alerts (workspace_id, alert_type, severity_level, title) VALUES (:w, 'error', 'critical', ':word alert') RETURNING id",
+    );
+    one(
+        "INSERT INTO codex.alert_silences (workspace_id, dedup_glob, reason) VALUES (:w, 'none', ':word reason') RETURNING id",
+    );
+    one(
+        "INSERT INTO codex.alert_policies (workspace_id, severity_level, reopen_within) VALUES (:w, 'info', '1 hour') RETURNING workspace_id",
+    );
+    one(
+        "INSERT INTO codex.alert_fan_out (workspace_id, severity_level) VALUES (:w, 'info') RETURNING id",
     );
     let mut notification = None;
     for user in users {
