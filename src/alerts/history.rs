@@ -17,7 +17,6 @@ use crate::owner::as_owner_of;
 use crate::row_triggers::{Event, Row};
 use crate::{statement, trigger_function};
 use pgrx::Uuid;
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use std::cell::RefCell;
