@@ -3,11 +3,11 @@
 # PG=15 (default), 16, 17, 18: the Postgres to build for and test against.
 PG ?= 15
 export PG
-# The pg_config of the server that `make install` and `make package` build for.
+# The pg_config of the server that `make install` builds for.
 PG_CONFIG ?= /usr/lib/postgresql/$(PG)/bin/pg_config
 
 .DEFAULT_GOAL := help
-.PHONY: help demo psql stop test test-pure test-inside test-pg test-clients test-all test-long lint shape release format bench build install package clean
+.PHONY: help demo psql stop test test-pure test-inside test-pg test-clients test-all test-long lint shape release format bench build install package test-package clean
 
 help: ## list the targets
 	@echo "raptorflow_codex"
@@ -25,8 +25,11 @@ psql: ## look around in the demo's database (after make demo)
 stop: ## stop the private servers
 	@tools/server stop-all
 
-test: ## everything: lint, pure crates, inside the server, outside as a client
+test: ## everything: formatting and warnings, pure crates, inside the server, outside as a client
 	@tools/test
+
+test-all: ## the same on Postgres 15 to 18, pg_upgrade, the package in a clean Debian, every linter: half an hour
+	@tools/test-all
 
 test-pure: ## the crates without Postgres: seconds
 	@tools/test pure
@@ -40,13 +43,10 @@ test-pg: ## the tests that run as a client; ONLY=tenancy runs one folder of pg_t
 test-clients: ## the FastAPI example: its tests, and 15 users with 100 requests each
 	@tools/test clients
 
-test-all: ## all tests on Postgres 15, 16, 17 and 18: half an hour
-	@tools/test-all
-
 test-long: ## durability at length: 300,000 random calls, 40 crashes, a long soak, adoption of a million rows
 	@tools/test long
 
-lint: ## formatting, clippy, rustdoc, shellcheck
+lint: ## formatting, clippy, rustdoc, shellcheck; unused dependencies, licences, squawk, pgspot
 	@tools/test lint
 
 shape: ## write anew what codex.verify() expects, after a change of a migration or a signature
@@ -67,8 +67,11 @@ build: ## build the extension and install it into the private server
 install: ## build optimised and install into the server of PG_CONFIG=/path/to/pg_config
 	@tools/setup && tools/build install "$(PG_CONFIG)"
 
-package: ## build optimised for PG_CONFIG and lay the files out under .build/package
-	@tools/setup && tools/build package "$(PG_CONFIG)"
+package: ## build a Debian package for this version of Postgres: .build/package/*.deb
+	@tools/package
+
+test-package: ## install the package into a clean Debian that is made for it, and use it there
+	@tools/test-package
 
 clean: ## stop the private servers, remove their data and everything built (cargo-pgrx stays)
 	@tools/clean

@@ -46,6 +46,19 @@ export PGRX_HOME=$BUILD/pgrx-$PG
 # tests build in half the time and space.
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND=1
 
+# What a production server gets: optimised, and linked as pgrx recommends; in a target folder of its own, so that the
+# private server's build for the tests stays as it is.
+optimised() {
+    unset CARGO_PGRX_DISABLE_GC_SECTIONS_WORKAROUND
+    export CARGO_TARGET_DIR=$PROJECT/target/server
+}
+
+# Whether this version has to be had from a Debian of its own: 17, where this machine has no package of it.
+needs_debian() {
+    [ "$PG" = 17 ] && [ ! -x "/usr/lib/postgresql/$PG/bin/pg_config" ] &&
+        ! { command -v apt-cache && apt-cache policy "postgresql-server-dev-$PG" | grep 'Candidate: [0-9]'; } >/dev/null
+}
+
 am_root() { [ "$(id -u)" -eq 0 ]; }
 
 # Runs a command as the user that the private server runs as: Postgres refuses root.
