@@ -1,4 +1,4 @@
-//! Refuses the versions of Postgres that the extension is not for, before anything else is compiled.
+//! Refuses the versions of Postgres that the extension is not for.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
