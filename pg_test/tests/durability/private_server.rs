@@ -360,12 +360,16 @@ fn children_of(parent: u32) -> Vec<u32> {
 }
 
 fn signal(signal: &str, processes: &[u32]) {
-    let mut command = Command::new("kill");
+    // The shell's own: a small Debian has no program of that name.
+    let mut command = Command::new("sh");
     command
-        .arg(signal)
+        .args(["-c", r#"kill "$@""#, "kill", signal])
         .args(processes.iter().map(u32::to_string));
-    // One that is gone already is none that lives on.
-    let _ = command.stderr(Stdio::null()).status();
+    // It fails for one that is gone already, which is none that lives on.
+    command
+        .stderr(Stdio::null())
+        .status()
+        .expect("a shell that sends signals");
 }
 
 fn wait_until_gone(processes: &[u32]) {
