@@ -1,5 +1,13 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
+CREATE FUNCTION check_time_zone() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
+
+COMMENT ON FUNCTION check_time_zone() IS
+'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
+
 CREATE FUNCTION queue_delivery() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -8,13 +16,13 @@ AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
 COMMENT ON FUNCTION queue_delivery() IS
 'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
 
-CREATE FUNCTION check_time_zone() RETURNS trigger
+CREATE FUNCTION follow_alert() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
+AS 'MODULE_PATHNAME', 'follow_alert_trigger';
 
-COMMENT ON FUNCTION check_time_zone() IS
-'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
+COMMENT ON FUNCTION follow_alert() IS
+'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
 
 CREATE  FUNCTION "add_to_digest"(
 	"workspace" uuid,
@@ -30,6 +38,30 @@ VOLATILE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'add_to_digest_wrapper';
+
+CREATE  FUNCTION "alert_sla"(
+	"workspace" uuid,
+	"p_from" timestamp with time zone,
+	"p_to" timestamp with time zone
+) RETURNS TABLE (
+	"severity" TEXT,
+	"opened" bigint,
+	"acknowledged" bigint,
+	"resolved" bigint,
+	"mtta_seconds" double precision,
+	"acknowledge_p50_seconds" double precision,
+	"acknowledge_p95_seconds" double precision,
+	"mttr_seconds" double precision,
+	"resolve_p50_seconds" double precision,
+	"resolve_p95_seconds" double precision
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'alert_sla_wrapper';
+
+COMMENT ON FUNCTION alert_sla(uuid, timestamptz, timestamptz) IS
+'How fast the alerts of a workspace were answered that opened or reopened from p_from (included) to p_to (excluded), by severity: how many opened, were acknowledged and resolved, and the mean (MTTA, MTTR), median and 95th percentile (percentile_cont) of the seconds until then. Errors: 22004 NULL, 22023 p_to before p_from, 42501 not your workspace.';
 
 CREATE  FUNCTION "claim_notifications"(
 	"channel" TEXT,
@@ -278,6 +310,15 @@ COMMENT ON FUNCTION departure_plan() IS
 COMMENT ON FUNCTION is_erasing() IS
 'Whether this session is inside codex.erase_workspace() or codex.erase_user(): for a trigger that keeps a table append-only and has to let an erasure through.';
 
+CREATE  FUNCTION "lift_silence"(
+	"workspace" uuid,
+	"silence_id" uuid
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'lift_silence_wrapper';
+
 CREATE  FUNCTION "mark_inbox"(
 	"workspace" uuid,
 	"user_id" uuid,
@@ -332,6 +373,16 @@ COMMENT ON FUNCTION explain_insight(uuid) IS
 
 COMMENT ON FUNCTION refresh_insights(uuid) IS
 'Reckons the confidence of the active insights of a workspace anew, and ends those whose time is over: superseded by a newer one of the same type from all of their signals, or expired (window ended, no living signal, confidence below 10). A row a change. Errors: 22004 NULL, 42501 not your workspace.';
+
+CREATE  FUNCTION "reopen_alert"(
+	"p_alert_id" uuid,
+	"p_user_id" uuid,
+	"p_reason" TEXT DEFAULT NULL
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'reopen_alert_wrapper';
 
 CREATE  FUNCTION "requeue_delivery"(
 	"workspace" uuid,
@@ -428,6 +479,50 @@ COMMENT ON FUNCTION set_notification_preference(uuid, uuid, text, boolean, text)
 COMMENT ON FUNCTION set_quiet_hours(uuid, uuid, time, time, text) IS
 'Sets the hours in which a user gets nothing outside of the product but what is urgent, by the clock of a time zone of pg_timezone_names, over midnight where they end earlier than they start; all three NULL: none. Errors: 22004 NULL for some of them, 22023 unknown zone or no hours, 42501 not a member, not your workspace, or another user''s hours.';
 
+CREATE  FUNCTION "silence_alerts"(
+	"workspace" uuid,
+	"reason" TEXT,
+	"ends_at" timestamp with time zone,
+	"starts_at" timestamp with time zone DEFAULT now(),
+	"alert_type" TEXT DEFAULT NULL,
+	"severity" TEXT DEFAULT NULL,
+	"dedup_glob" TEXT DEFAULT NULL,
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS uuid
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'silence_alerts_wrapper';
+
+CREATE  FUNCTION "upkeep_alerts"(
+	"batch" INT DEFAULT 1000
+) RETURNS TABLE (
+	"done" TEXT,
+	"rows" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'upkeep_alerts_wrapper';
+
+ALTER FUNCTION upkeep_alerts(integer) SET enable_seqscan = off;
+
+ALTER FUNCTION upkeep_alerts(integer) SET enable_bitmapscan = off;
+
+ALTER FUNCTION upkeep_alerts(integer) SET enable_sort = off;
+
+COMMENT ON FUNCTION reopen_alert(uuid, uuid, text) IS
+'Reopens an alert that is resolved or dismissed, within reopen_within of the policy of its severity, else 7 days. Open: no change. Errors: 22004 NULL, 22023 blank reason, P0002 unknown or not visible, 42501 not a member, 55000 closed too long ago, or another alert with its key is open.';
+
+COMMENT ON FUNCTION silence_alerts(uuid, text, timestamptz, timestamptz, text, text, text, text) IS
+'Silences alerts that match (type, severity, pattern of the dedup key with * and ?; NULL matches all) for a time: they are stored, not told, and do not escalate. Returns the id of the silence; the same call with the same idempotency_key makes one. Errors: 22004 NULL, 22023 bad value, 42501 not your workspace.';
+
+COMMENT ON FUNCTION lift_silence(uuid, uuid) IS
+'Ends a silence before its time; what it covers and is open is told now. Lifted already: no change. Errors: 22004 NULL, P0002 unknown, 42501 not your workspace.';
+
+COMMENT ON FUNCTION upkeep_alerts(integer) IS
+'Closes alerts that have expired, escalates those that nobody acknowledged or resolved in time, tells those whose silence is over; up to batch rows of each. Returns what was done, to how many rows. Errors: 22004 NULL, 22023 batch out of bounds, 42501 no workspace entered.';
+
 CREATE  FUNCTION "upkeep_notifications"(
 	"batch" INT DEFAULT 1000
 ) RETURNS TABLE (
@@ -454,7 +549,7 @@ DECLARE
     for_everybody CONSTANT pg_catalog.text[] := ARRAY[
         -- policies, defaults and triggers
         'current_workspace_id', 'current_user_id', 'acts_for_workspace', 'uuid_v7', 'set_updated_at', 'refuse_cycle',
-        'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
+        'queue_delivery', 'check_time_zone', 'follow_alert', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         -- the context
         'enter_workspace', 'is_workspace_member',
         -- triggers of append-only tables
