@@ -1,7 +1,8 @@
 //! The manual: its generated pages are up to date, and its SQL runs.
 //!
-//! Each page of `docs` is read from top to bottom in a database of its own, which holds what `make demo` shows. What a
-//! block needs said stands in a comment before it, which a reader of the page does not see:
+//! Each page of `docs` is read from top to bottom in a database of its own, which holds what `make demo` shows, and in
+//! one session, as somebody would who has psql open beside the page. What a block needs said stands in a comment before
+//! it, which a reader of the page does not see:
 //!
 //! - `<!-- sql: not run: why -->`
 //! - `<!-- sql: raises 42501 -->`
@@ -125,11 +126,11 @@ fn demo() -> (Database, String, String) {
 fn with_own_names(sql: &str, db: &Database, member: &str, service: &str) -> String {
     let mut text = String::new();
     for line in sql.lines() {
-        // The role is there already.
+        // The role is there already. An empty line in its place keeps the numbers that an error names.
         if !line.starts_with("CREATE ROLE ") {
             text.push_str(line);
-            text.push('\n');
         }
+        text.push('\n');
     }
     for role in ["authenticated", "authenticator", "agents"] {
         for quoted in [format!("'{role}'"), format!("{role};")] {
@@ -148,6 +149,32 @@ fn with_own_names(sql: &str, db: &Database, member: &str, service: &str) -> Stri
         .replace("demo_service", service)
 }
 
+/// What is left of a page when only its SQL is read, in lines of the same numbers.
+#[derive(Default)]
+struct Script {
+    sql: String,
+    lines: usize,
+}
+
+impl Script {
+    fn add(&mut self, block: &Block, sql: &str) {
+        while self.lines < block.line {
+            self.sql.push('\n');
+            self.lines += 1;
+        }
+        self.sql.push_str(sql);
+        self.lines += sql.lines().count();
+    }
+
+    /// Runs what is there, in a session of its own.
+    fn run(&mut self, db: &Database, page: &Path) {
+        if !self.sql.is_empty() {
+            psql(db, &page.display().to_string(), &self.sql, &[]);
+        }
+        *self = Self::default();
+    }
+}
+
 #[test]
 fn the_sql_of_every_page_runs() {
     let (mut ran, mut raised, mut not_run) = (0, 0, 0);
@@ -158,36 +185,30 @@ fn the_sql_of_every_page_runs() {
             continue;
         }
         let (db, member, service) = demo();
+        let mut script = Script::default();
         for block in blocks {
-            let title = format!("{}:{}", page.display(), block.line);
-            match block.way {
+            match &block.way {
                 Way::NotRun => not_run += 1,
                 Way::Runs => {
-                    psql(
-                        &db,
-                        &title,
-                        &with_own_names(&block.sql, &db, &member, &service),
-                        &[],
-                    );
+                    script.add(&block, &with_own_names(&block.sql, &db, &member, &service));
                     ran += 1;
                 }
                 Way::InAnEmptyDatabase => {
                     let empty = Database::empty();
-                    psql(
-                        &empty,
-                        &title,
-                        &with_own_names(&block.sql, &empty, "", ""),
-                        &[],
-                    );
+                    let mut alone = Script::default();
+                    alone.add(&block, &with_own_names(&block.sql, &empty, "", ""));
+                    alone.run(&empty, &page);
                     ran += 1;
                 }
                 Way::Raises(state) => {
+                    script.run(&db, &page);
                     let sql = with_own_names(&block.sql, &db, &member, &service);
-                    codex_pg_test::fails_with(db.admin().batch_execute(&sql), &state);
+                    codex_pg_test::fails_with(db.admin().batch_execute(&sql), state);
                     raised += 1;
                 }
             }
         }
+        script.run(&db, &page);
     }
     println!("{ran} blocks ran, {raised} raised what they say, {not_run} were not run");
     assert!(ran + raised >= 15, "{ran} blocks ran");

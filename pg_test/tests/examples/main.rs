@@ -18,7 +18,7 @@ fn project() -> PathBuf {
 fn psql(db: &Database, title: &str, script: &str, variables: &[(&str, &str)]) -> String {
     let mut command = db.program("psql");
     command
-        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1"])
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
         .current_dir(project().join("examples/sql"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
