@@ -175,6 +175,38 @@ const TIMES: &[&str] = &[
     "'2000-01-01' + random() * interval '50 years'",
 ];
 
+const INTERVALS: &[&str] = &[
+    "'0'",
+    "'1 hour'",
+    "'-1 hour'",
+    "'1 microsecond'",
+    "'30 days'",
+    "'1 month -1 day'",
+    "'178000000 years'",
+    "'-178000000 years'",
+    "'2147483647 days'",
+    "'1 year' * random()",
+];
+
+const TIMES_OF_DAY: &[&str] = &[
+    "'00:00'",
+    "'24:00'",
+    "'07:30'",
+    "'22:00'",
+    "'23:59:59.999999'",
+];
+
+const DATES: &[&str] = &[
+    "current_date",
+    "current_date - 30",
+    "current_date + 1",
+    "'2024-02-29'",
+    "'infinity'",
+    "'-infinity'",
+    "'4713-01-01 BC'",
+    "'5874897-12-31'",
+];
+
 const JSON: &[&str] = &[
     "'null'",
     "'{}'",
@@ -418,6 +450,9 @@ fn scalar(dice: &mut Dice, pools: &Pools, kind: &str, name: &str) -> String {
         },
         "boolean" => (*dice.pick(&["true", "false"])).into(),
         "timestamp with time zone" => (*dice.pick(TIMES)).into(),
+        "date" => (*dice.pick(DATES)).into(),
+        "interval" => (*dice.pick(INTERVALS)).into(),
+        "time without time zone" => (*dice.pick(TIMES_OF_DAY)).into(),
         "jsonb" => match dice.below(12) {
             0 => "'{\"a\":'".into(),
             _ => (*dice.pick(JSON)).into(),
