@@ -16,7 +16,9 @@
 
 mod answers;
 mod compare;
+mod engines_alerts;
 mod engines_departures;
+mod engines_notifications;
 mod engines_signals;
 mod plot;
 mod reading;
@@ -32,8 +34,11 @@ use std::env;
 
 /// What is measured once the data has its largest size, in this order: a subsystem has a module of its own and a
 /// line here.
-const AT_THE_LARGEST_SIZE: &[fn(&mut Bench) -> Result<()>] =
-    &[writing::measure, throughput::measure];
+const AT_THE_LARGEST_SIZE: &[fn(&mut Bench) -> Result<()>] = &[
+    writing::measure,
+    throughput::measure,
+    engines_notifications::at_once,
+];
 
 /// What stops a run.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -77,6 +82,8 @@ fn main() -> Result<()> {
         }
         writing::notification(&mut bench)?;
         engines_signals::measure(&mut bench)?;
+        engines_alerts::measure(&mut bench)?;
+        engines_notifications::measure(&mut bench)?;
         engines_departures::measure(&mut bench)?;
     }
     for measure in AT_THE_LARGEST_SIZE {

@@ -63,6 +63,12 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
 
 /// Calls a second of one side.
 fn rate(call: Call, side: usize, connections: usize) -> Result<f64> {
+    at_once(connections, |number| prepare(call, side, number))
+}
+
+/// What is done a second by as many connections as are told, for [`SECONDS`]: each prepares for itself, all begin at the
+/// same time, and a call of what was prepared says how much it did.
+pub fn at_once(connections: usize, prepare: impl Fn(usize) -> Result<Work> + Sync) -> Result<f64> {
     let stop = AtomicBool::new(false);
     let ready = Barrier::new(connections + 1);
     let calls = AtomicUsize::new(0);
@@ -70,14 +76,14 @@ fn rate(call: Call, side: usize, connections: usize) -> Result<f64> {
     let elapsed = thread::scope(|scope| {
         for number in 0..connections {
             let (stop, ready, calls, failure) = (&stop, &ready, &calls, &failure);
+            let prepare = &prepare;
             scope.spawn(move || {
-                let prepared = prepare(call, side, number);
+                let prepared = prepare(number);
                 ready.wait();
                 let done = prepared.and_then(|mut work| {
                     let mut done = 0;
                     while !stop.load(Ordering::Relaxed) {
-                        work()?;
-                        done += 1;
+                        done += work()?;
                     }
                     Ok(done)
                 });
@@ -105,7 +111,8 @@ fn rate(call: Call, side: usize, connections: usize) -> Result<f64> {
     Ok(calls.into_inner() as f64 / elapsed.as_secs_f64())
 }
 
-type Work = Box<dyn FnMut() -> Result<()>>;
+/// One call of a connection; it gives how much it did.
+pub type Work = Box<dyn FnMut() -> Result<usize>>;
 
 fn prepare(call: Call, side: usize, number: usize) -> Result<Work> {
     let (database, role, schema) = [(CODEX, SERVICE, "codex"), (BASELINE, PLAIN, "public")][side];
@@ -118,13 +125,16 @@ fn prepare(call: Call, side: usize, number: usize) -> Result<Work> {
             Box::new(move || {
                 let (user, achievement) = pairs.at(PAIRS[side].fetch_add(1, Ordering::Relaxed));
                 session.query_one(&statement, &[&user, &achievement, &workspace])?;
-                Ok(())
+                Ok(1)
             })
         }
         Call::Record => {
             let statement = session.prepare(&format!("SELECT {schema}.{RECORD}"))?;
             let executions = Executions::new(number * 5)?;
-            Box::new(move || executions.record(&mut session, &statement))
+            Box::new(move || {
+                executions.record(&mut session, &statement)?;
+                Ok(1)
+            })
         }
         Call::Send => {
             let statement = session.prepare(&format!("SELECT {schema}.{SEND}"))?;
@@ -141,7 +151,7 @@ fn prepare(call: Call, side: usize, number: usize) -> Result<Work> {
                         &"Who takes it?",
                     ],
                 )?;
-                Ok(())
+                Ok(1)
             })
         }
     })

@@ -10,11 +10,13 @@ COMMENT ON COLUMN public.user_notifications.seen_at IS
 COMMENT ON COLUMN public.user_notifications.archived_at IS
     'When the user put it away. What is archived counts as read.';
 
+-- CASE and not coalesce(): Postgres knows of it that it leaks nothing, so that under row-level security, too, a page
+-- begins at its place in the index.
 CREATE INDEX user_notifications_inbox_idx
-    ON public.user_notifications (user_id, workspace_id, (coalesce(created_at, '-infinity'::timestamptz)), id)
+    ON public.user_notifications (user_id, workspace_id, (CASE WHEN created_at IS NULL THEN '-infinity'::timestamptz ELSE created_at END), id)
     WHERE archived_at IS NULL;
 CREATE INDEX user_notifications_archive_idx
-    ON public.user_notifications (user_id, workspace_id, (coalesce(created_at, '-infinity'::timestamptz)), id)
+    ON public.user_notifications (user_id, workspace_id, (CASE WHEN created_at IS NULL THEN '-infinity'::timestamptz ELSE created_at END), id)
     WHERE archived_at IS NOT NULL;
 -- Both counts of an inbox from one index, without a look at the rows.
 CREATE INDEX user_notifications_counts_idx

@@ -49,16 +49,16 @@ FROM (
         n.read_at,
         n.archived_at,
         n.created_at,
-        coalesce(n.created_at, '-infinity'::timestamptz)
+        CASE WHEN n.created_at IS NULL THEN '-infinity'::timestamptz ELSE n.created_at END
     FROM public.user_notifications AS n
     WHERE n.user_id = $1
       AND n.workspace_id = $2
       AND n.archived_at ",
             $archived,
             "
-      AND (coalesce(n.created_at, '-infinity'::timestamptz), n.id) < ($3, $4)
+      AND (CASE WHEN n.created_at IS NULL THEN '-infinity'::timestamptz ELSE n.created_at END, n.id) < ($3, $4)
       AND (n.expires_at IS NULL OR n.expires_at > $5)
-    ORDER BY coalesce(n.created_at, '-infinity'::timestamptz) DESC, n.id DESC
+    ORDER BY CASE WHEN n.created_at IS NULL THEN '-infinity'::timestamptz ELSE n.created_at END DESC, n.id DESC
     LIMIT ",
             list_page!(sql),
             "
