@@ -1,4 +1,19 @@
 //! Achievements: unlocking one, and the points, level and rates of a user.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | this file | unlocking by hand; the triggers of `user_stats` |
+//! | [`rules`] | conditions, checked where they are written |
+//! | [`events`] | metrics that are recorded, and what they unlock |
+//! | [`ledger`] | every change of points, append-only |
+//! | [`standing`] | what is missing, who leads, whose day it is |
+//! | [`upkeep`] | what time does |
+
+mod events;
+mod ledger;
+mod rules;
+mod standing;
+pub mod upkeep;
 
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required};
@@ -95,17 +110,25 @@ fn unlock(
         if !context::is_member(workspace, user)? {
             return refused("User is not a member of the workspace");
         }
-        lock_stats(client, workspace, user)?;
+        lock_stats(client, workspace, user, "p_user_id")?;
         let key = [
             workspace.into(),
             user.into(),
             achievement.into(),
-            event.into(),
+            event.as_str().into(),
         ];
         if !turn_unlocked(client, &key, unlocked.is_some())? {
             return refused("Achievement already unlocked");
         }
-        let added = pay(client, workspace, user, found.points, found.badges)?;
+        let added = pay(
+            client,
+            workspace,
+            user,
+            achievement,
+            &event,
+            found.points,
+            found.badges,
+        )?;
         Ok((true, "Achievement unlocked successfully".to_string(), added))
     })
 }
@@ -178,14 +201,21 @@ statement!(
     ON CONFLICT (workspace_id, user_id) DO NOTHING"
 );
 
-fn lock_stats(client: &mut SpiClient<'_>, workspace: pgrx::Uuid, user: pgrx::Uuid) -> Outcome<()> {
+/// Locks the stats row of a user until the transaction ends, and makes it where there is none; `argument` is where the
+/// user came from.
+fn lock_stats(
+    client: &mut SpiClient<'_>,
+    workspace: pgrx::Uuid,
+    user: pgrx::Uuid,
+    argument: &str,
+) -> Outcome<()> {
     let key = [workspace.into(), user.into()];
     if LOCK_STATS.with(|s| s.execute(client, &key))? > 0 {
         return Ok(());
     }
     let reference = Reference {
         foreign_key: "user_stats_user_id_fkey",
-        argument: "p_user_id",
+        argument,
         what: "user",
         value: Some(user),
     };
@@ -283,7 +313,23 @@ statement!(
       AND s.user_id = $2"
 );
 
+/// Adds the reward of an achievement to the stats of a user, whose row is locked, and enters it into the ledger; gives
+/// the points that were added.
 fn pay(
+    client: &mut SpiClient<'_>,
+    workspace: pgrx::Uuid,
+    user: pgrx::Uuid,
+    achievement: pgrx::Uuid,
+    event: &str,
+    points: i32,
+    badges: Option<Vec<Option<String>>>,
+) -> Outcome<i32> {
+    let added = add_to_stats(client, workspace, user, points, badges)?;
+    ledger::enter_unlock(client, workspace, user, added, achievement, event)?;
+    Ok(added)
+}
+
+fn add_to_stats(
     client: &mut SpiClient<'_>,
     workspace: pgrx::Uuid,
     user: pgrx::Uuid,

@@ -69,6 +69,7 @@ pub extern "C-unwind" fn _PG_init() {
     checks::watch();
     schema::release::watch();
     notifications::define_settings();
+    achievements::upkeep::define_settings();
 }
 
 /// What `cargo pgrx test` asks of the crate.

@@ -16,7 +16,7 @@ use crate::error::{CodexError, OrRaise, Outcome};
 use crate::instant;
 use crate::statement;
 use crate::subtransaction::subtransaction;
-use crate::{alerts, argument, idempotency, notifications, signals};
+use crate::{achievements, alerts, argument, idempotency, notifications, signals};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -36,6 +36,7 @@ type Upkeep =
 
 /// The engines, by the names that a problem is reported under.
 const ENGINES: &[(&str, Upkeep)] = &[
+    ("achievements", achievements::upkeep::upkeep),
     ("alerts", alerts::life::upkeep),
     ("notifications", notifications::upkeep::upkeep),
     ("signals and insights", signals::upkeep),

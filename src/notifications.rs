@@ -103,6 +103,15 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// An achievement that was unlocked.
+    fn unlock(title: &'a str, message: &'a str, achievement: Uuid) -> Self {
+        Self {
+            notification_type: "achievement",
+            achievement: Some(achievement),
+            ..Self::summary(title, message, "in_app")
+        }
+    }
+
     /// The arguments of the statements below: whom it goes to ($2) and under which keys ($3), the message, and the id
     /// of the notification where there is one ($14).
     fn arguments(
@@ -309,6 +318,21 @@ fn send_to_one(
         }
         sent(client)?.ok_or_else(|| message.suppressed(1, 1))
     })
+}
+
+/// Tells a user of an achievement that was unlocked.
+pub fn of_an_unlock(
+    workspace: Uuid,
+    user: Uuid,
+    achievement: Uuid,
+    name: &str,
+    points: i32,
+) -> Outcome<()> {
+    let title = format!("Achievement unlocked: {name}");
+    let message = format!("You have earned {points} points.");
+    let message = Message::unlock(&title, &message, achievement);
+    send_to_one(workspace, user, None, &message)?;
+    Ok(())
 }
 
 /// Sends a message to `users` of `workspace`, each with the key of the same position; returns how many have it.

@@ -157,6 +157,12 @@ const RULES: &[Rule] = &[
     rule("codex.alert_fan_out", READ, WORK),
     rule("codex.alert_life", READ, READ),
     rule("codex.alert_events", READ, READ),
+    rule("codex.user_time_zones", WORK, WORK),
+    rule("codex.metric_events", READ, WORK),
+    rule("codex.metric_totals", READ, WORK),
+    rule("codex.metric_days", READ, WORK),
+    rule("codex.achievement_metrics", READ, READ),
+    rule("codex.points_ledger", READ, READ_AND_ADD),
     rule("codex.deliveries", NOTHING, CHANGE),
     rule("codex.notification_preferences", WORK, WORK),
     rule("codex.quiet_hours", WORK, WORK),
@@ -195,6 +201,7 @@ const MEMBER_FUNCTIONS: &[&str] = &[
     "create_insight_from_signals",
     "create_system_alert",
     "dismiss_alert",
+    "explain_achievement",
     "get_active_insights",
     "explain_insight",
     "get_critical_alerts",
@@ -215,23 +222,31 @@ const MEMBER_FUNCTIONS: &[&str] = &[
     "set_notification_preference",
     "set_quiet_hours",
     "silence_alerts",
+    "set_user_time_zone",
 ];
 
 /// Functions that a service role may call besides.
 const SERVICE_FUNCTIONS: &[&str] = &[
     "add_to_digest",
+    "adjust_points",
     "claim_notifications",
     "complete_delivery",
+    "evaluate_achievements",
     "fail_delivery",
+    "leaderboard",
+    "reconcile_points",
     "record_agent_execution",
+    "record_metric_event",
     "requeue_delivery",
     "send_digest",
     "export_workspace",
     "refresh_insights",
     "send_user_notification",
     "send_user_notifications",
+    "unfit_achievements",
     "unlock_achievement",
     "upkeep_alerts",
+    "upkeep_achievements",
     "upkeep_notifications",
 ];
 
@@ -857,6 +872,10 @@ DECLARE
         -- policies, defaults and triggers
         'current_workspace_id', 'current_user_id', 'acts_for_workspace', 'uuid_v7', 'set_updated_at', 'refuse_cycle',
         'queue_delivery', 'check_time_zone', 'follow_alert', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
+        'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
+        'check_achievement_rule', 'keep_achievement_metrics', 'refuse_ledger_change',
+        -- what migrations ask
+        'rule_metrics',
         -- the context
         'enter_workspace', 'is_workspace_member',
         -- triggers of append-only tables

@@ -112,8 +112,13 @@ const SHARED_READ: &str = "_shared_read";
 /// The Codex tables of which a row belongs to one user, by the column `user_id`.
 const USER_OWNED: &[&str] = &[
     "codex.digests",
+    "codex.metric_days",
+    "codex.metric_events",
+    "codex.metric_totals",
     "codex.notification_preferences",
+    "codex.points_ledger",
     "codex.quiet_hours",
+    "codex.user_time_zones",
     "public.user_achievements",
     "public.user_notifications",
     "public.user_stats",

@@ -137,6 +137,23 @@ pub const ALL: &[Migration] = &[
         adds: &[],
     },
     Migration {
+        version: 19,
+        name: "points_and_metrics",
+        body: text!("019_points_and_metrics"),
+        tables: &[
+            "codex.user_time_zones",
+            "codex.metric_events",
+            "codex.metric_totals",
+            "codex.metric_days",
+            "codex.achievement_metrics",
+            "codex.points_ledger",
+        ],
+        adds: &[
+            ("public.achievements", "trigger", "achievements_a_rule"),
+            ("public.achievements", "trigger", "achievements_metrics"),
+        ],
+    },
+    Migration {
         version: 21,
         name: "alert_life",
         body: text!("021_alert_life"),
@@ -304,6 +321,14 @@ impl Migration {
     /// The tables of older migrations that it adds something to.
     pub fn tables_added_to(&self) -> impl Iterator<Item = &'static str> {
         self.adds.iter().map(|(relation, _, _)| *relation)
+    }
+
+    /// The tables of older migrations whose rows it reads while nobody may write them.
+    pub fn tables_read_under_lock(&self) -> &'static [&'static str] {
+        match self.name {
+            "points_and_metrics" => &["public.user_stats"],
+            _ => &[],
+        }
     }
 
     /// The file a person would look at.

@@ -146,6 +146,7 @@ fn run(
                         .iter()
                         .copied()
                         .chain(migration.tables_added_to())
+                        .chain(migration.tables_read_under_lock().iter().copied())
                 });
                 for table in concerned {
                     let there = database::oid_of(client, table)?;

@@ -7,6 +7,7 @@ mod dice;
 #[allow(dead_code)]
 mod scene;
 
+mod achievements;
 mod alert_model;
 mod alerts;
 mod delivery;

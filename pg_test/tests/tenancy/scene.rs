@@ -31,6 +31,12 @@ pub const WORKSPACE_TABLES: &[&str] = &[
     "codex.quiet_hours",
     "codex.digests",
     "codex.digest_items",
+    "codex.user_time_zones",
+    "codex.metric_events",
+    "codex.metric_totals",
+    "codex.metric_days",
+    "codex.achievement_metrics",
+    "codex.points_ledger",
     "public.workspace_members",
     "public.cohorts",
     "public.moves",
@@ -43,6 +49,11 @@ pub const USER_TABLES: &[&str] = &[
     "public.user_notifications",
     "codex.notification_preferences",
     "codex.quiet_hours",
+    "codex.user_time_zones",
+    "codex.metric_events",
+    "codex.metric_totals",
+    "codex.metric_days",
+    "codex.points_ledger",
 ];
 
 /// Those that members have no privilege on.
@@ -220,7 +231,7 @@ fn fill(admin: &mut Client, workspace: Uuid, users: &[Uuid], agent: Uuid, word: 
         "INSERT INTO public.campaign_cohorts (workspace_id, campaign_id, cohort_id) VALUES (:w, '{campaign}', '{cohort}') RETURNING id"
     ));
     let achievement = one(
-        "INSERT INTO public.achievements (workspace_id, name, badge_type, condition_type, points_reward) VALUES (:w, ':word achievement', 'milestone', 'count', 50) RETURNING id",
+        "INSERT INTO public.achievements (workspace_id, name, badge_type, condition_type, condition_value, points_reward) VALUES (:w, ':word achievement', 'milestone', 'count', '{\"metric\": \"login\", \"threshold\": 3}', 50) RETURNING id",
     );
     one(&format!(
         "INSERT INTO public.agent_assignments (workspace_id, agent_id, assigned_to_campaign_id) VALUES (:w, :agent, '{campaign}') RETURNING id"
@@ -269,6 +280,21 @@ fn fill(admin: &mut Client, workspace: Uuid, users: &[Uuid], agent: Uuid, word: 
         ));
         one(&format!(
             "INSERT INTO codex.quiet_hours (workspace_id, user_id, starts_at, ends_at, time_zone) VALUES (:w, '{user}', '22:00', '07:00', 'UTC') RETURNING user_id"
+        ));
+        one(&format!(
+            "INSERT INTO codex.user_time_zones (workspace_id, user_id, time_zone) VALUES (:w, '{user}', 'Europe/Berlin') RETURNING user_id"
+        ));
+        one(&format!(
+            "INSERT INTO codex.metric_events (workspace_id, user_id, metric, event_id, value, occurred_at) VALUES (:w, '{user}', 'login', ':word event', 1, now()) RETURNING user_id"
+        ));
+        one(&format!(
+            "INSERT INTO codex.metric_totals (workspace_id, user_id, metric, events, total, first_at, last_at) VALUES (:w, '{user}', 'login', 1, 1, now(), now()) RETURNING user_id"
+        ));
+        one(&format!(
+            "INSERT INTO codex.metric_days (workspace_id, user_id, metric, day, events, total) VALUES (:w, '{user}', 'login', current_date, 1, 1) RETURNING user_id"
+        ));
+        one(&format!(
+            "INSERT INTO codex.points_ledger (workspace_id, user_id, kind, points, reason) VALUES (:w, '{user}', 'adjustment', 100, ':word points') RETURNING user_id"
         ));
         if notification.is_none() {
             one(&format!(
