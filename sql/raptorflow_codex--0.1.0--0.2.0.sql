@@ -1,13 +1,5 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
-CREATE FUNCTION queue_delivery() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
-
-COMMENT ON FUNCTION queue_delivery() IS
-'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
-
 CREATE FUNCTION follow_alert() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -24,6 +16,36 @@ AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
 COMMENT ON FUNCTION check_time_zone() IS
 'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
 
+CREATE FUNCTION queue_delivery() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
+
+COMMENT ON FUNCTION queue_delivery() IS
+'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
+
+CREATE FUNCTION check_achievement_rule() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'check_achievement_rule_trigger';
+
+COMMENT ON FUNCTION check_achievement_rule() IS
+'Trigger BEFORE INSERT OR UPDATE of an achievement: refuses (22023) a condition_value that is not in the grammar of its condition_type. NULL is no rule; what an UPDATE leaves as it was is not looked at.';
+
+CREATE FUNCTION keep_achievement_metrics() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'keep_achievement_metrics_trigger';
+
+COMMENT ON FUNCTION keep_achievement_metrics() IS
+'Trigger AFTER INSERT OR UPDATE of an achievement: keeps in codex.achievement_metrics, as the owner of that table, which metrics it depends on while it is active.';
+
+CREATE FUNCTION refuse_ledger_change() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
+
+COMMENT ON FUNCTION refuse_ledger_change() IS
+'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
+
 CREATE  FUNCTION "add_to_digest"(
 	"workspace" uuid,
 	"user_id" uuid,
@@ -38,6 +60,18 @@ VOLATILE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'add_to_digest_wrapper';
+
+CREATE  FUNCTION "adjust_points"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"points" INT,
+	"reason" TEXT,
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS INT
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'adjust_points_wrapper';
 
 CREATE  FUNCTION "alert_sla"(
 	"workspace" uuid,
@@ -135,6 +169,39 @@ VOLATILE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'erase_workspace_wrapper';
+
+CREATE  FUNCTION "evaluate_achievements"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"notify" bool DEFAULT false
+) RETURNS TABLE (
+	"achievement_id" uuid,
+	"name" TEXT,
+	"tier" TEXT,
+	"points_awarded" INT
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'evaluate_achievements_wrapper';
+
+CREATE  FUNCTION "explain_achievement"(
+	"achievement" uuid,
+	"user_id" uuid
+) RETURNS TABLE (
+	"place" TEXT,
+	"kind" TEXT,
+	"metric" TEXT,
+	"needed" double precision,
+	"reached" double precision,
+	"missing" double precision,
+	"met" bool,
+	"explanation" TEXT
+)
+STABLE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'explain_achievement_wrapper';
 
 CREATE  FUNCTION "explain_insight"(
 	"insight" uuid
@@ -310,6 +377,21 @@ COMMENT ON FUNCTION departure_plan() IS
 COMMENT ON FUNCTION is_erasing() IS
 'Whether this session is inside codex.erase_workspace() or codex.erase_user(): for a trigger that keeps a table append-only and has to let an erasure through.';
 
+CREATE  FUNCTION "leaderboard"(
+	"workspace" uuid,
+	"period" TEXT DEFAULT 'all',
+	"max_rows" INT DEFAULT 10,
+	"around_user" uuid DEFAULT NULL
+) RETURNS TABLE (
+	"rank" bigint,
+	"user_id" uuid,
+	"points" bigint
+)
+STABLE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'leaderboard_wrapper';
+
 CREATE  FUNCTION "lift_silence"(
 	"workspace" uuid,
 	"silence_id" uuid
@@ -352,6 +434,56 @@ COMMENT ON FUNCTION mark_notifications(uuid, uuid, text, uuid[]) IS
 
 COMMENT ON FUNCTION mark_inbox(uuid, uuid, text, timestamptz) IS
 'Marks all notifications of a user that were created until up_to (included) as seen, read or archived. Returns how many it changed. Errors: 22004 NULL, 22023 bad value, 42501 not your workspace or another user''s inbox.';
+
+CREATE  FUNCTION "reconcile_points"(
+	"workspace" uuid DEFAULT NULL,
+	"repair" bool DEFAULT false
+) RETURNS TABLE (
+	"workspace_id" uuid,
+	"user_id" uuid,
+	"total_points" bigint,
+	"ledger_points" bigint,
+	"drift" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'reconcile_points_wrapper';
+
+COMMENT ON FUNCTION adjust_points(uuid, uuid, integer, text, text) IS
+'Gives a user points, or takes some away (negative), by an entry of the ledger with a reason; returns the new total, which stays from 0 to 2147483647. The same call again with its idempotency_key changes nothing. Errors: 22004 NULL, 22023 bad value, 42501 not a member, not your workspace or no right to write points.';
+
+COMMENT ON FUNCTION reconcile_points(uuid, boolean) IS
+'The users whose user_stats.total_points is not the sum of their entries in codex.points_ledger, with both and the difference; no rows when all is well. With repair the totals are set to the sums. Of a workspace; NULL: the current one, else all. Errors: 22004 NULL, 42501 not the current workspace.';
+
+CREATE  FUNCTION "record_metric_event"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"metric" TEXT,
+	"value" NUMERIC,
+	"event_id" TEXT,
+	"occurred_at" timestamp with time zone DEFAULT NULL,
+	"notify" bool DEFAULT false
+) RETURNS TABLE (
+	"achievement_id" uuid,
+	"name" TEXT,
+	"tier" TEXT,
+	"points_awarded" INT
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'record_metric_event_wrapper';
+
+ALTER FUNCTION record_metric_event(uuid, uuid, text, numeric, text, timestamptz, boolean) ROWS 1;
+
+ALTER FUNCTION evaluate_achievements(uuid, uuid, boolean) ROWS 1;
+
+COMMENT ON FUNCTION record_metric_event(uuid, uuid, text, numeric, text, timestamptz, boolean) IS
+'Records that a metric happened to a user: once for an event_id, with a value from 0 to 10^12. Keeps the progress of the active achievements that depend on it, unlocks those that are reached (prerequisites first, bronze before platinum, and what follows from them), pays them through the ledger, notifies where told, and returns what was unlocked. The same event again is answered the same. Errors: 22004 NULL, 22023 bad metric, value, event or time, or a known event with another value, 23503 unknown user, 42501 not a member, not your workspace, or no right to record.';
+
+COMMENT ON FUNCTION evaluate_achievements(uuid, uuid, boolean) IS
+'Judges all active achievements of a workspace for a user by what was recorded so far, and unlocks what is reached: after an achievement was written, or unlocked by hand. Returns what was unlocked. Errors: 22004 NULL, 42501 not a member, not your workspace, or no right to write points.';
 
 CREATE  FUNCTION "refresh_insights"(
 	"workspace" uuid
@@ -410,6 +542,14 @@ COMMENT ON FUNCTION fail_delivery(uuid, uuid, uuid, text, interval, boolean) IS
 
 COMMENT ON FUNCTION requeue_delivery(uuid, uuid) IS
 'Puts a delivery that is dead or suppressed back into the queue, due now. One that waits stays as it is. Errors: 22004 NULL, P0002 no such delivery, 55000 leased or delivered, 42501 not your workspace.';
+
+CREATE  FUNCTION "rule_metrics"(
+	"condition_type" TEXT,
+	"condition_value" jsonb
+) RETURNS TEXT[]
+IMMUTABLE PARALLEL SAFE
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'rule_metrics_wrapper';
 
 CREATE  FUNCTION "run_maintenance"(
 	"batch" INT DEFAULT 1000
@@ -479,6 +619,25 @@ COMMENT ON FUNCTION set_notification_preference(uuid, uuid, text, boolean, text)
 COMMENT ON FUNCTION set_quiet_hours(uuid, uuid, time, time, text) IS
 'Sets the hours in which a user gets nothing outside of the product but what is urgent, by the clock of a time zone of pg_timezone_names, over midnight where they end earlier than they start; all three NULL: none. Errors: 22004 NULL for some of them, 22023 unknown zone or no hours, 42501 not a member, not your workspace, or another user''s hours.';
 
+CREATE  FUNCTION "set_user_time_zone"(
+	"workspace" uuid,
+	"user_id" uuid,
+	"time_zone" TEXT
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'set_user_time_zone_wrapper';
+
+COMMENT ON FUNCTION explain_achievement(uuid, uuid) IS
+'Says line by line what a user has and what is missing for an achievement: unlocked, active, prerequisite, then each clause of its condition with what is needed, reached and missing, and a sentence. For the user or a service. Errors: 22004 NULL, P0002 no such achievement, 42501 another user''s.';
+
+COMMENT ON FUNCTION leaderboard(uuid, text, integer, uuid) IS
+'The members of a workspace by points, of all time or since the day, week, month, quarter or year began (UTC). Equal points share a rank. With around_user the rows around that user. For services. Errors: 22004 NULL, 22023 bad period or number of rows, 42501 not your workspace.';
+
+COMMENT ON FUNCTION set_user_time_zone(uuid, uuid, text) IS
+'Says by which time zone a user''s days are counted, for windows and streaks, from now on; UTC without. For the user or a service. Errors: 22004 NULL, 22023 unknown zone, 42501 not a member, another user''s, or not your workspace.';
+
 CREATE  FUNCTION "silence_alerts"(
 	"workspace" uuid,
 	"reason" TEXT,
@@ -493,6 +652,43 @@ VOLATILE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'silence_alerts_wrapper';
+
+CREATE  FUNCTION "unfit_achievements"(
+	"workspace" uuid DEFAULT NULL
+) RETURNS TABLE (
+	"workspace_id" uuid,
+	"achievement_id" uuid,
+	"name" TEXT,
+	"problem" TEXT
+)
+STABLE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'unfit_achievements_wrapper';
+
+COMMENT ON FUNCTION rule_metrics(text, jsonb) IS
+'The metrics that the condition of an achievement depends on, in order, each once; an empty list for one that is not in the grammar, NULL for NULL.';
+
+COMMENT ON FUNCTION unfit_achievements(uuid) IS
+'The achievements whose condition_value is not in the grammar of their condition_type, and what is wrong: rows from before conditions were checked. Events never unlock them. Of a workspace; NULL: the current one, else all. Errors: 42501 not the current workspace.';
+
+CREATE  FUNCTION "upkeep_achievements"(
+	"batch" INT DEFAULT 1000
+) RETURNS TABLE (
+	"done" TEXT,
+	"rows" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'upkeep_achievements_wrapper';
+
+ALTER FUNCTION upkeep_achievements(integer) SET enable_seqscan = off;
+
+ALTER FUNCTION upkeep_achievements(integer) SET enable_sort = off;
+
+COMMENT ON FUNCTION upkeep_achievements(integer) IS
+'Deletes metric events that were recorded more than raptorflow_codex.keep_metric_events_days ago, and days older than raptorflow_codex.keep_metric_days; up to batch rows of each. Returns what was done, to how many rows. Errors: 22004 NULL, 22023 batch out of bounds, 42501 no workspace entered.';
 
 CREATE  FUNCTION "upkeep_alerts"(
 	"batch" INT DEFAULT 1000
@@ -550,6 +746,10 @@ DECLARE
         -- policies, defaults and triggers
         'current_workspace_id', 'current_user_id', 'acts_for_workspace', 'uuid_v7', 'set_updated_at', 'refuse_cycle',
         'queue_delivery', 'check_time_zone', 'follow_alert', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
+        'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
+        'check_achievement_rule', 'keep_achievement_metrics', 'refuse_ledger_change',
+        -- what migrations ask
+        'rule_metrics',
         -- the context
         'enter_workspace', 'is_workspace_member',
         -- triggers of append-only tables

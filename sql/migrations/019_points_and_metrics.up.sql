@@ -146,25 +146,30 @@ WHERE a.is_active;
 
 
 -- Whoever is paying at this moment is waited for, and whoever comes later finds the ledger.
-LOCK TABLE public.user_stats IN EXCLUSIVE MODE;
+-- (In a block, since psql may run this file statement by statement.)
+DO $$
+BEGIN
+    LOCK TABLE public.user_stats IN EXCLUSIVE MODE;
+END
+$$;
 
 CREATE TABLE codex.points_ledger (
     id uuid NOT NULL DEFAULT codex.uuid_v7(),
     workspace_id uuid NOT NULL REFERENCES public.workspaces (id) ON DELETE CASCADE,
     user_id uuid NOT NULL REFERENCES :users (id) ON DELETE CASCADE,
-    kind text NOT NULL
-        CHECK (kind IN ('opening', 'achievement', 'adjustment')),
+    kind text NOT NULL DEFAULT 'adjustment',
     points integer NOT NULL
         CHECK (points <> 0 AND points > -2147483648),
     achievement_id uuid,
-    reason text,
+    reason text NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (workspace_id, user_id, id),
     CONSTRAINT points_ledger_kind_check CHECK (
         CASE kind
             WHEN 'opening' THEN points > 0 AND achievement_id IS NULL
             WHEN 'achievement' THEN points > 0 AND achievement_id IS NOT NULL
-            ELSE achievement_id IS NULL AND btrim(reason) <> ''
+            WHEN 'adjustment' THEN achievement_id IS NULL AND btrim(reason) <> ''
+            ELSE false
         END
     )
 );
@@ -176,7 +181,7 @@ COMMENT ON COLUMN codex.points_ledger.kind IS
 COMMENT ON COLUMN codex.points_ledger.achievement_id IS
     'No foreign key: what was paid stays paid when the achievement is deleted.';
 COMMENT ON COLUMN codex.points_ledger.reason IS
-    'Of an achievement: what it was unlocked by.';
+    'Of an achievement: what it was unlocked by. Of an adjustment: why.';
 
 CREATE INDEX points_ledger_created_at_idx
     ON codex.points_ledger (workspace_id, created_at) INCLUDE (user_id, points);
@@ -185,8 +190,8 @@ CREATE INDEX points_ledger_user_id_idx
 
 SELECT codex.protect('codex.points_ledger', user_column => 'user_id', user_writes => false);
 
-INSERT INTO codex.points_ledger (workspace_id, user_id, kind, points)
-SELECT s.workspace_id, s.user_id, 'opening', s.total_points
+INSERT INTO codex.points_ledger (workspace_id, user_id, kind, points, reason)
+SELECT s.workspace_id, s.user_id, 'opening', s.total_points, 'earned before the ledger was made'
 FROM public.user_stats AS s
 WHERE s.total_points > 0;
 

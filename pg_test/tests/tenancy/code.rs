@@ -371,6 +371,7 @@ fn the_functions_are_invokers_with_a_pinned_path_or_without_sql() {
         "codex.current_workspace_id()",
         "codex.enter_workspace(uuid,uuid)",
         "codex.is_workspace_member(uuid,uuid)",
+        "codex.rule_metrics(text,jsonb)",
         "codex.uuid_v7()",
     ];
     let open: Vec<String> = scene

@@ -216,11 +216,18 @@ fn a_neighbour_cannot_read_change_or_delete_user_owned_rows() {
         assert_eq!(count(&mut session, table), 1, "{table}: the own row");
         let owner: Uuid = value(&mut session, &format!("SELECT user_id FROM {table}"), &[]);
         assert_eq!(owner, anna);
+        // Where there is one that somebody may change, that one.
+        let column: String = value(
+            &mut session,
+            "SELECT coalesce(max(attname::text) FILTER (WHERE has_column_privilege(attrelid, attnum, 'UPDATE')), 'user_id')
+             FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped",
+            &[table],
+        );
         for sql in [
             format!("SELECT 1 FROM {table} WHERE user_id = '{abe}'"),
             format!("SELECT 1 FROM {table} WHERE workspace_id = '{cask}'"),
             format!("DELETE FROM {table} WHERE user_id = '{abe}'"),
-            format!("UPDATE {table} SET updated_at = now() WHERE user_id = '{abe}'"),
+            format!("UPDATE {table} SET {column} = {column} WHERE user_id = '{abe}'"),
         ] {
             nothing(session.execute(sql.as_str(), &[]), &sql);
         }
