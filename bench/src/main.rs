@@ -16,6 +16,7 @@
 
 mod answers;
 mod compare;
+mod engines_achievements;
 mod engines_alerts;
 mod engines_departures;
 mod engines_notifications;
@@ -37,6 +38,7 @@ use std::env;
 const AT_THE_LARGEST_SIZE: &[fn(&mut Bench) -> Result<()>] = &[
     writing::measure,
     throughput::measure,
+    engines_achievements::at_once,
     engines_notifications::at_once,
 ];
 
@@ -82,6 +84,7 @@ fn main() -> Result<()> {
         }
         writing::notification(&mut bench)?;
         engines_signals::measure(&mut bench)?;
+        engines_achievements::measure(&mut bench)?;
         engines_alerts::measure(&mut bench)?;
         engines_notifications::measure(&mut bench)?;
         engines_departures::measure(&mut bench)?;

@@ -259,12 +259,12 @@ SELECT pg_temp.id('achievement', w.name || '/' || a.name), pg_temp.id('workspace
        a.points, ARRAY[a.badge_name], a.rarity
 FROM (VALUES ('Alpenglow Outdoor'), ('Ledgerline'), ('Harvest & Hearth')) AS w (name)
 CROSS JOIN (VALUES
-    (1, 'First Campaign', 'Start your first campaign', 'milestone', 'campaigns', 'bronze', 'count', '{"campaigns": 1}', NULL, 250, 'starter', 'common'),
-    (2, 'Five in the Field', 'Run five campaigns to the end', 'milestone', 'campaigns', 'silver', 'count', '{"campaigns": 5}', 'First Campaign', 750, 'field-marshal', 'uncommon'),
-    (3, 'Season Champion', 'A campaign with more than 50 % ROI', 'excellence', 'campaigns', 'gold', 'milestone', '{"roi": 50}', 'Five in the Field', 1500, 'champion', 'rare'),
-    (4, 'Good Ear', 'Turn five signals into one insight', 'exploration', 'intelligence', 'bronze', 'count', '{"signals": 5}', NULL, 300, 'good-ear', 'common'),
-    (5, 'First to Answer', 'Acknowledge a critical alert within ten minutes', 'speed', 'alerts', 'silver', 'time_based', '{"minutes": 10}', NULL, 400, 'responder', 'uncommon'),
-    (6, 'Hundred Moves', 'A hundred moves executed, four of five with success', 'quality', 'moves', 'gold', 'combination', '{"moves": 100, "success": 80}', NULL, 1000, 'centurion', 'rare')
+    (1, 'First Campaign', 'Start your first campaign', 'milestone', 'campaigns', 'bronze', 'count', '{"metric": "campaign.started", "threshold": 1}', NULL, 250, 'starter', 'common'),
+    (2, 'Five in the Field', 'Run five campaigns to the end', 'milestone', 'campaigns', 'silver', 'count', '{"metric": "campaign.completed", "threshold": 5}', 'First Campaign', 750, 'field-marshal', 'uncommon'),
+    (3, 'Season Champion', 'Bring in 50,000 with your campaigns', 'excellence', 'campaigns', 'gold', 'milestone', '{"metric": "campaign.revenue", "threshold": 50000}', 'Five in the Field', 1500, 'champion', 'rare'),
+    (4, 'Good Ear', 'Read signals on three days in a row', 'exploration', 'intelligence', 'bronze', 'time_based', '{"metric": "signal.read", "streak": {"days": 3}}', NULL, 300, 'good-ear', 'common'),
+    (5, 'First to Answer', 'Acknowledge three critical alerts within a week', 'speed', 'alerts', 'silver', 'time_based', '{"metric": "alert.acknowledged", "threshold": 3, "window": {"days": 7}}', NULL, 400, 'responder', 'uncommon'),
+    (6, 'Hundred Moves', 'A hundred moves executed, four of five with success', 'quality', 'moves', 'gold', 'combination', '{"all": [{"count": {"metric": "move.executed", "threshold": 100}}, {"count": {"metric": "move.succeeded", "threshold": 80}}]}', NULL, 1000, 'centurion', 'rare')
 ) AS a (step, name, description, badge, category, tier, condition, value, needs, points, badge_name, rarity)
 ORDER BY w.name, a.step;
 

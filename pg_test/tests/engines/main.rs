@@ -8,6 +8,7 @@ mod dice;
 mod scene;
 
 mod achievements;
+mod achievements_model;
 mod alert_model;
 mod alerts;
 mod delivery;
