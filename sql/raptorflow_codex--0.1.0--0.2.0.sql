@@ -1,12 +1,11 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
-CREATE FUNCTION follow_alert() RETURNS trigger
+CREATE FUNCTION refuse_ledger_change() RETURNS trigger
 LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'follow_alert_trigger';
+AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
 
-COMMENT ON FUNCTION follow_alert() IS
-'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
+COMMENT ON FUNCTION refuse_ledger_change() IS
+'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
 
 CREATE FUNCTION check_time_zone() RETURNS trigger
 LANGUAGE c
@@ -15,14 +14,6 @@ AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
 
 COMMENT ON FUNCTION check_time_zone() IS
 'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
-
-CREATE FUNCTION queue_delivery() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
-
-COMMENT ON FUNCTION queue_delivery() IS
-'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
 
 CREATE FUNCTION check_achievement_rule() RETURNS trigger
 LANGUAGE c
@@ -39,12 +30,21 @@ AS 'MODULE_PATHNAME', 'keep_achievement_metrics_trigger';
 COMMENT ON FUNCTION keep_achievement_metrics() IS
 'Trigger AFTER INSERT OR UPDATE of an achievement: keeps in codex.achievement_metrics, as the owner of that table, which metrics it depends on while it is active.';
 
-CREATE FUNCTION refuse_ledger_change() RETURNS trigger
+CREATE FUNCTION follow_alert() RETURNS trigger
 LANGUAGE c
-AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'follow_alert_trigger';
 
-COMMENT ON FUNCTION refuse_ledger_change() IS
-'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
+COMMENT ON FUNCTION follow_alert() IS
+'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
+
+CREATE FUNCTION queue_delivery() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
+
+COMMENT ON FUNCTION queue_delivery() IS
+'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
 
 CREATE  FUNCTION "add_to_digest"(
 	"workspace" uuid,

@@ -147,11 +147,7 @@ WHERE a.is_active;
 
 -- Whoever is paying at this moment is waited for, and whoever comes later finds the ledger.
 -- (In a block, since psql may run this file statement by statement.)
-DO $$
-BEGIN
-    LOCK TABLE public.user_stats IN EXCLUSIVE MODE;
-END
-$$;
+DO $$ BEGIN LOCK TABLE public.user_stats IN EXCLUSIVE MODE; END $$;
 
 CREATE TABLE codex.points_ledger (
     id uuid NOT NULL DEFAULT codex.uuid_v7(),

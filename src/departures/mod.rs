@@ -22,8 +22,10 @@
 //! with `ON DELETE SET NULL` for what the workspace keeps (who did it is forgotten, that it was done is not).
 //!
 //! Erasing is one transaction: all or nothing. It first locks the row of the workspace (or user), which waits for
-//! writers that already refer to it, and makes later ones wait; they find it gone. A deadlock with a writer that
-//! holds a row and waits for the lock is resolved by beginning anew. Run again, it finds nothing and says so.
+//! writers that already refer to it, and makes later ones wait; they find it gone. A writer that holds one of the rows and
+//! waits for that lock would be a deadlock: so the erasure does not wait long for a row, but lets go of everything and
+//! begins anew a moment later, with the rows first and the workspace last, and so in turn. Where that does not help, it
+//! waits, and begins anew after a deadlock. Run again, it finds nothing and says so.
 //!
 //! Tables that refuse DELETE and UPDATE by a trigger let an erasure through when that trigger asks [`erasing`] (in SQL:
 //! `codex.is_erasing()`).
@@ -43,8 +45,33 @@ use serde_json::{Value, json};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 
-/// How often an erasure that ran into a deadlock begins anew.
+/// How often an erasure begins anew that found a row locked for long.
+const QUICK_TRIES: u32 = 60;
+/// How often one that ran into a deadlock after that does.
 const TRIES: u32 = 20;
+
+/// In which order an erasure takes its locks, and how long it waits for one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// The row of the workspace or user first, and then no long waiting for any other.
+    RootFirst,
+    /// The rows that are to be deleted first, as writers do who are all at the same one.
+    RowsFirst,
+    /// The row of the workspace or user first, and then as long as it takes.
+    Patient,
+}
+
+impl Order {
+    /// How long it waits for a lock, in milliseconds.
+    fn wait(self) -> Option<u32> {
+        match self {
+            Self::RootFirst => Some(50),
+            // A queue of writers is waited for; not as long as Postgres takes to look for deadlocks.
+            Self::RowsFirst => Some(900),
+            Self::Patient => None,
+        }
+    }
+}
 
 thread_local! {
     static ERASING: Cell<bool> = const { Cell::new(false) };
@@ -124,10 +151,10 @@ fn erase_workspace(
     let run = || {
         let workspace = required(workspace, "workspace")?;
         refuse_a_frozen_snapshot("codex.erase_workspace()")?;
-        patiently(|client| {
+        patiently(|client, order| {
             let plan = Plan::make(client, Subject::Workspace)?;
             refuse_what_hides_rows(&plan)?;
-            lock_root(client, &plan, workspace)?;
+            lock_root(client, &plan, workspace, order)?;
             let mut counted = Vec::new();
             loosen(
                 client,
@@ -177,10 +204,10 @@ fn erase_user(
         let user = required(user_id, "user_id")?;
         let delete_user = required(delete_user, "delete_user")?;
         refuse_a_frozen_snapshot("codex.erase_user()")?;
-        patiently(|client| {
+        patiently(|client, order| {
             let plan = Plan::make(client, Subject::User)?;
             refuse_what_hides_rows(&plan)?;
-            let there = lock_root(client, &plan, user)?;
+            let there = lock_root(client, &plan, user, order)?;
             refuse_an_owner(client, &plan, user)?;
             let mut counted = Vec::new();
             loosen(
@@ -336,26 +363,77 @@ fn refuse_a_frozen_snapshot(what: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Does `work` with the mark of an erasure; begins anew when it ran into a deadlock.
-fn patiently<T>(work: impl Fn(&mut SpiClient<'_>) -> Outcome<T>) -> Outcome<T> {
+/// Does `work` with the mark of an erasure, in the order that it is told; begins anew when it found rows locked, or ran
+/// into a deadlock.
+fn patiently<T>(work: impl Fn(&mut SpiClient<'_>, Order) -> Outcome<T>) -> Outcome<T> {
     statement::refuse_on_a_standby();
+    let lock_timeout = Spi::connect(|client| lock_timeout(client))?;
+    // Who set one wants to be told at once.
+    let mut order = if lock_timeout == 0 {
+        Order::RootFirst
+    } else {
+        Order::Patient
+    };
     let mut tries = 1;
     loop {
         let done = subtransaction(AssertUnwindSafe(|| {
             let _mark = Erasing::begin();
-            Spi::connect_mut(|client| work(client))
+            Spi::connect_mut(|client| {
+                let done = work(client, order)?;
+                set_lock_timeout(client, lock_timeout)?;
+                Ok(done)
+            })
         }));
-        match done {
+        let caught = match done {
             Ok(done) => return Ok(done),
-            Err(caught)
-                if caught.sqlstate() == PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED
-                    && tries < TRIES =>
-            {
-                tries += 1;
+            Err(caught) => caught,
+        };
+        let deadlock = caught.sqlstate() == PgSqlErrorCode::ERRCODE_T_R_DEADLOCK_DETECTED;
+        let timeout = caught.sqlstate() == PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE;
+        match order {
+            Order::Patient if deadlock && tries < TRIES => {}
+            Order::RootFirst if deadlock || timeout => order = Order::RowsFirst,
+            Order::RowsFirst if (deadlock || timeout) && tries < QUICK_TRIES => {
+                order = Order::RootFirst;
             }
-            Err(caught) => caught.rethrow(),
+            Order::RowsFirst if deadlock || timeout => (order, tries) = (Order::Patient, 0),
+            _ => caught.rethrow(),
         }
+        pause(tries);
+        tries += 1;
     }
+}
+
+/// Waits for up to 50 milliseconds, each time for another while, so that it falls out of step with a writer that does
+/// the same thing over and over. Ends with the statement that is cancelled.
+fn pause(number: u32) {
+    let milliseconds = 1 + number.wrapping_mul(17) % 50;
+    std::thread::sleep(std::time::Duration::from_millis(u64::from(milliseconds)));
+    check_for_interrupts!();
+}
+
+/// The lock_timeout of this session in milliseconds; 0 for none.
+fn lock_timeout(client: &SpiClient<'_>) -> Outcome<u32> {
+    let found = client
+        .select(
+            "SELECT setting::bigint FROM pg_catalog.pg_settings WHERE name = 'lock_timeout'",
+            Some(1),
+            &[],
+        )?
+        .first()
+        .get_one::<i64>()?;
+    Ok(found
+        .and_then(|setting| u32::try_from(setting).ok())
+        .unwrap_or(0))
+}
+
+fn set_lock_timeout(client: &mut SpiClient<'_>, milliseconds: u32) -> Outcome<()> {
+    client.update(
+        "SELECT pg_catalog.set_config('lock_timeout', $1, true)",
+        Some(1),
+        &[milliseconds.to_string().into()],
+    )?;
+    Ok(())
 }
 
 /// Refuses a caller from whom row-level security may hide rows: they would be left over.
@@ -373,16 +451,40 @@ fn refuse_what_hides_rows(plan: &Plan) -> Outcome<()> {
     }
 }
 
-/// Locks the row of the workspace or the user; gives whether there is one. Whoever already wrote rows that refer to
-/// it is waited for.
-fn lock_root(client: &mut SpiClient<'_>, plan: &Plan, id: Uuid) -> Outcome<bool> {
+/// Locks the row of the workspace or the user, and the rows that belong where the order says so; gives whether there is
+/// one. Whoever already wrote rows that refer to it is waited for.
+fn lock_root(client: &mut SpiClient<'_>, plan: &Plan, id: Uuid, order: Order) -> Outcome<bool> {
     let root = plan.root();
     let lock = format!(
         "SELECT FROM {} AS r0 WHERE {} FOR UPDATE",
         root.only(),
         Plan::is_root("r0")
     );
-    Ok(!client.update(&lock, None, &[id.into()])?.is_empty())
+    if order == Order::RowsFirst {
+        set_lock_timeout(client, order.wait().unwrap_or(0))?;
+        lock_members(client, plan, id)?;
+    }
+    let there = !client.update(&lock, None, &[id.into()])?.is_empty();
+    if let Some(wait) = order.wait() {
+        set_lock_timeout(client, wait)?;
+    }
+    Ok(there)
+}
+
+/// Locks the rows that belong, from the tables that are referred to down to those that refer to others: as they are
+/// written.
+fn lock_members(client: &mut SpiClient<'_>, plan: &Plan, id: Uuid) -> Outcome<()> {
+    for member in &plan.members {
+        for link in &member.links {
+            let sql = format!(
+                "SELECT FROM {} AS r0 WHERE {} FOR UPDATE",
+                plan.table(member).only(),
+                plan.belongs_by(member, link, "r0")
+            );
+            run(client, &sql, id)?;
+        }
+    }
+    Ok(())
 }
 
 fn loosen(

@@ -106,7 +106,8 @@ fn each_change_is_an_event_with_who_did_it_and_why() {
             "dismissed"
         ]
     );
-    let told: Vec<(Option<String>, String, Option<Uuid>, Option<String>)> = admin
+    type Told = (Option<String>, String, Option<Uuid>, Option<String>);
+    let told: Vec<Told> = admin
         .query(
             "SELECT from_status, to_status, user_id, note FROM codex.alert_events WHERE alert_id = $1 ORDER BY position",
             &[&alert],
