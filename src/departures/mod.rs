@@ -367,7 +367,7 @@ fn refuse_a_frozen_snapshot(what: &str) -> Outcome<()> {
 /// into a deadlock.
 fn patiently<T>(work: impl Fn(&mut SpiClient<'_>, Order) -> Outcome<T>) -> Outcome<T> {
     statement::refuse_on_a_standby();
-    let lock_timeout = Spi::connect(|client| lock_timeout(client))?;
+    let lock_timeout = Spi::connect(lock_timeout)?;
     // Who set one wants to be told at once.
     let mut order = if lock_timeout == 0 {
         Order::RootFirst
