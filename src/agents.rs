@@ -1,6 +1,18 @@
-//! What agents did: one row an hour for each agent, with exact sums and percentiles within 1 %.
+//! Agents: what they can do, what they have to do, what they may use, and what they did.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | this file | what agents did: one row an hour for each agent, with exact sums and percentiles within 1 % |
+//! | [`registry`] | who can do what: finding agents, seeding the registry from a list |
+//! | [`tasks`] | the queue of each assignment: claims, leases, attempts |
+//! | [`budgets`] | tokens and money: reservations |
+//! | [`upkeep`] | what time does |
 
+mod budgets;
 mod places;
+mod registry;
+mod tasks;
+pub mod upkeep;
 
 use crate::context;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};

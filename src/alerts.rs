@@ -156,6 +156,87 @@ fn raise_again(
     }
 }
 
+/// An alert to be raised, its values checked.
+pub struct NewAlert<'a> {
+    pub workspace: Uuid,
+    /// One of [`TYPES`].
+    pub alert_type: &'a str,
+    /// One of [`SEVERITIES`].
+    pub severity: &'a str,
+    pub title: &'a str,
+    pub description: &'a str,
+    pub agent: Option<Uuid>,
+    pub campaign: Option<Uuid>,
+    pub data_points: Option<Jsonb>,
+    pub dedup_key: Option<&'a str>,
+}
+
+impl NewAlert<'_> {
+    /// Raises it, as [`create_system_alert`] says; gives its id.
+    pub fn raise(self) -> Outcome<Uuid> {
+        let workspace = self.workspace;
+        let created_by = match context::current_user() {
+            Some(user) if context::is_member(workspace, user)? => Some(user),
+            _ => None,
+        };
+        if let Some(key) = self.dedup_key
+            && let Some(again) = raise_again(workspace, key, self.severity, self.data_points)?
+        {
+            return Ok(again);
+        }
+        let id = naming_what_is_missing(
+            &[
+                Reference {
+                    foreign_key: "system_alerts_workspace_id_fkey",
+                    argument: "p_workspace_id",
+                    what: "workspace",
+                    value: Some(workspace),
+                },
+                Reference {
+                    foreign_key: "system_alerts_triggered_by_agent_id_fkey",
+                    argument: "p_agent_id",
+                    what: "agent",
+                    value: self.agent,
+                },
+                Reference {
+                    foreign_key: "system_alerts_related_campaign_id_fkey",
+                    argument: "p_campaign_id",
+                    what: "campaign in this workspace",
+                    value: self.campaign,
+                },
+            ],
+            || {
+                Spi::connect_mut(|client| {
+                    RAISE_ALERT.with(|statement| {
+                        statement.write_one(
+                            client,
+                            &[
+                                workspace.into(),
+                                self.alert_type.into(),
+                                self.severity.into(),
+                                self.title.into(),
+                                self.description.into(),
+                                self.agent.into(),
+                                self.campaign.into(),
+                                self.data_points.into(),
+                                self.dedup_key.into(),
+                                created_by.into(),
+                            ],
+                            |row| row.get::<Uuid>(1),
+                        )
+                    })
+                })
+            },
+        )?;
+        id.flatten().ok_or_else(|| {
+            CodexError::wrong_state(format!(
+                "the alert \"{}\" was not written: a trigger or rule on public.system_alerts suppressed it",
+                shorten(self.title)
+            ))
+        })
+    }
+}
+
 /// Raises an alert in a workspace and returns its id.
 ///
 /// - `p_alert_type`: performance, error, milestone, anomaly, action_required or opportunity.
@@ -198,65 +279,18 @@ fn create_system_alert(
         let description = required(p_description, "p_description")?;
         let dedup_key = argument::key(p_dedup_key, "p_dedup_key", LONGEST_KEY)?;
         context::require_workspace(workspace)?;
-        let created_by = match context::current_user() {
-            Some(user) if context::is_member(workspace, user)? => Some(user),
-            _ => None,
-        };
-        if let Some(key) = dedup_key
-            && let Some(again) = raise_again(workspace, key, severity, p_data_points)?
-        {
-            return Ok(again);
+        NewAlert {
+            workspace,
+            alert_type,
+            severity,
+            title,
+            description,
+            agent: p_agent_id,
+            campaign: p_campaign_id,
+            data_points: p_data_points,
+            dedup_key,
         }
-        let id = naming_what_is_missing(
-            &[
-                Reference {
-                    foreign_key: "system_alerts_workspace_id_fkey",
-                    argument: "p_workspace_id",
-                    what: "workspace",
-                    value: Some(workspace),
-                },
-                Reference {
-                    foreign_key: "system_alerts_triggered_by_agent_id_fkey",
-                    argument: "p_agent_id",
-                    what: "agent",
-                    value: p_agent_id,
-                },
-                Reference {
-                    foreign_key: "system_alerts_related_campaign_id_fkey",
-                    argument: "p_campaign_id",
-                    what: "campaign in this workspace",
-                    value: p_campaign_id,
-                },
-            ],
-            || {
-                Spi::connect_mut(|client| {
-                    RAISE_ALERT.with(|statement| {
-                        statement.write_one(
-                            client,
-                            &[
-                                workspace.into(),
-                                alert_type.into(),
-                                severity.into(),
-                                title.into(),
-                                description.into(),
-                                p_agent_id.into(),
-                                p_campaign_id.into(),
-                                p_data_points.into(),
-                                dedup_key.into(),
-                                created_by.into(),
-                            ],
-                            |row| row.get::<Uuid>(1),
-                        )
-                    })
-                })
-            },
-        )?;
-        id.flatten().ok_or_else(|| {
-            CodexError::wrong_state(format!(
-                "the alert \"{}\" was not written: a trigger or rule on public.system_alerts suppressed it",
-                shorten(title)
-            ))
-        })
+        .raise()
     };
     run().or_raise()
 }

@@ -65,6 +65,7 @@ const VERSION: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
 /// Called by Postgres when the library is loaded into a backend.
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    agents::upkeep::define_settings();
     context::define_settings();
     checks::watch();
     schema::release::watch();

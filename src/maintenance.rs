@@ -16,7 +16,7 @@ use crate::error::{CodexError, OrRaise, Outcome};
 use crate::instant;
 use crate::statement;
 use crate::subtransaction::subtransaction;
-use crate::{achievements, alerts, argument, idempotency, notifications, signals};
+use crate::{achievements, agents, alerts, argument, idempotency, notifications, signals};
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
@@ -40,6 +40,7 @@ const ENGINES: &[(&str, Upkeep)] = &[
     ("alerts", alerts::life::upkeep),
     ("notifications", notifications::upkeep::upkeep),
     ("signals and insights", signals::upkeep),
+    ("tasks and budgets of agents", agents::upkeep::upkeep),
     ("idempotency keys", forget_requests),
     ("execution ids", forget_executions),
 ];

@@ -231,6 +231,18 @@ pub const ALL: &[Migration] = &[
         ],
     },
     Migration {
+        version: 23,
+        name: "agent_tasks",
+        body: text!("023_agent_tasks"),
+        tables: &[
+            "codex.agent_tasks",
+            "codex.agent_budgets",
+            "codex.agent_budget_periods",
+            "codex.budget_reservations",
+        ],
+        adds: &[],
+    },
+    Migration {
         version: 24,
         name: "signal_life",
         body: text!("024_signal_life"),
