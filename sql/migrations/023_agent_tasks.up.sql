@@ -100,8 +100,7 @@ CREATE TABLE codex.agent_budgets (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (workspace_id, id),
-    CONSTRAINT agent_budgets_workspace_id_agent_id_period_key UNIQUE NULLS NOT DISTINCT (workspace_id, agent_id, period),
-    CONSTRAINT agent_budgets_limits_check CHECK (token_limit IS NOT NULL OR cost_limit IS NOT NULL)
+    CONSTRAINT agent_budgets_workspace_id_agent_id_period_key UNIQUE NULLS NOT DISTINCT (workspace_id, agent_id, period)
 );
 
 COMMENT ON TABLE codex.agent_budgets IS

@@ -9,6 +9,11 @@ mod scene;
 
 mod achievements;
 mod achievements_model;
+mod agent_budget_model;
+mod agent_budgets;
+mod agent_registry;
+mod agent_task_model;
+mod agent_tasks;
 mod alert_model;
 mod alerts;
 mod delivery;

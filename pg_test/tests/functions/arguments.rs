@@ -19,13 +19,19 @@ const PRODUCT: &[&str] = &[
     "acknowledge_alert",
     "add_to_digest",
     "adjust_points",
+    "agent_budget_status",
     "agent_performance_summary",
     "alert_sla",
+    "cancel_agent_task",
+    "claim_agent_tasks",
     "claim_notifications",
+    "complete_agent_task",
     "complete_delivery",
     "create_insight_from_signals",
     "create_system_alert",
     "dismiss_alert",
+    "enqueue_agent_task",
+    "fail_agent_task",
     "fail_delivery",
     "erase_user",
     "erase_workspace",
@@ -33,6 +39,7 @@ const PRODUCT: &[&str] = &[
     "explain_insight",
     "evaluate_achievements",
     "export_workspace",
+    "find_agents",
     "get_active_insights",
     "get_critical_alerts",
     "get_current_signals",
@@ -41,6 +48,7 @@ const PRODUCT: &[&str] = &[
     "inbox",
     "inbox_counts",
     "half_lives",
+    "heartbeat_agent_task",
     "ingest_signal",
     "lift_silence",
     "leaderboard",
@@ -51,17 +59,24 @@ const PRODUCT: &[&str] = &[
     "record_agent_execution",
     "reopen_alert",
     "record_metric_event",
+    "release_agent_budget",
+    "requeue_agent_task",
     "requeue_delivery",
     "reconcile_points",
     "refresh_insights",
     "resolve_alert",
+    "reserve_agent_budget",
+    "seed_agents",
     "send_digest",
     "send_user_notification",
     "send_user_notifications",
+    "set_agent_budget",
     "set_notification_preference",
     "set_quiet_hours",
+    "settle_agent_budget",
     "silence_alerts",
     "unlock_achievement",
+    "upkeep_agents",
     "upkeep_alerts",
     "set_user_time_zone",
     "unfit_achievements",
@@ -264,6 +279,24 @@ impl Good {
             &[&acme],
         );
         let waiting: Uuid = value(admin, by_email, &[&acme, &anna]);
+        let assignment: Uuid = value(
+            admin,
+            "INSERT INTO public.agent_assignments (workspace_id, agent_id) VALUES ($1, $2) RETURNING id",
+            &[&acme, &agent],
+        );
+        let enqueue = "SELECT codex.enqueue_agent_task($1, $2, 'write', priority => $3)";
+        let task: Uuid = value(admin, enqueue, &[&acme, &assignment, &"critical"]);
+        let task_token: Uuid = value(
+            admin,
+            "SELECT lease_token FROM codex.claim_agent_tasks('worker', lease => '1 day')",
+            &[],
+        );
+        let waiting_task: Uuid = value(admin, enqueue, &[&acme, &assignment, &"low"]);
+        let reservation: Uuid = value(
+            admin,
+            "SELECT reservation_id FROM codex.reserve_agent_budget($1, $2, 10)",
+            &[&acme, &agent],
+        );
         let insight: Uuid = value(
             admin,
             "INSERT INTO public.market_insights (workspace_id, insight_title, insight_type)
@@ -306,6 +339,18 @@ impl Good {
                 "notification_ids",
                 format!("ARRAY['{notification}']::uuid[]"),
             ),
+            ("agent_id", quoted(agent)),
+            ("assignment_id", quoted(assignment)),
+            ("task_id", quoted(task)),
+            ("task_type", "'write'".into()),
+            ("reservation_id", quoted(reservation)),
+            ("tokens", "10".into()),
+            ("period", "'day'".into()),
+            ("capability", "'Write mails'".into()),
+            (
+                "agents",
+                r#"'[{"agent_name": "Scout", "agent_type": "researcher"}]'"#.into(),
+            ),
             ("channel", "'email'".into()),
             ("worker", "'worker'".into()),
             ("error", "'no answer'".into()),
@@ -339,6 +384,14 @@ impl Good {
             good.insert(("", name), literal);
         }
         good.insert(("requeue_delivery", "notification_id"), quoted(waiting));
+        good.insert(("requeue_agent_task", "task_id"), quoted(waiting_task));
+        for function in [
+            "complete_agent_task",
+            "fail_agent_task",
+            "heartbeat_agent_task",
+        ] {
+            good.insert((function, "lease_token"), quoted(task_token));
+        }
         for (function, name, literal) in [
             ("expose", "schema", "'app'"),
             ("unexpose", "schema", "'app'"),

@@ -16,6 +16,10 @@ pub const WORKSPACE_TABLES: &[&str] = &[
     "public.agent_assignments",
     "public.agent_performance",
     "codex.agent_executions",
+    "codex.agent_tasks",
+    "codex.agent_budgets",
+    "codex.agent_budget_periods",
+    "codex.budget_reservations",
     "public.intelligence_signals",
     "public.market_insights",
     "codex.insight_signals",
@@ -233,8 +237,20 @@ fn fill(admin: &mut Client, workspace: Uuid, users: &[Uuid], agent: Uuid, word: 
     let achievement = one(
         "INSERT INTO public.achievements (workspace_id, name, badge_type, condition_type, condition_value, points_reward) VALUES (:w, ':word achievement', 'milestone', 'count', '{\"metric\": \"login\", \"threshold\": 3}', 50) RETURNING id",
     );
-    one(&format!(
+    let assignment = one(&format!(
         "INSERT INTO public.agent_assignments (workspace_id, agent_id, assigned_to_campaign_id) VALUES (:w, :agent, '{campaign}') RETURNING id"
+    ));
+    one(&format!(
+        "INSERT INTO codex.agent_tasks (workspace_id, assignment_id, agent_id, task_type) VALUES (:w, '{assignment}', :agent, ':word task') RETURNING id"
+    ));
+    let budget = one(
+        "INSERT INTO codex.agent_budgets (workspace_id, agent_id, period, token_limit) VALUES (:w, :agent, 'day', 1000) RETURNING id",
+    );
+    let period = one(&format!(
+        "INSERT INTO codex.agent_budget_periods (workspace_id, budget_id, period_start) VALUES (:w, '{budget}', '2026-01-01 00:00+00') RETURNING id"
+    ));
+    one(&format!(
+        "INSERT INTO codex.budget_reservations (workspace_id, agent_id, tokens, cost, period_ids, idempotency_key, expires_at) VALUES (:w, :agent, 0, 0, ARRAY['{period}']::uuid[], ':word key', now() + interval '1 day') RETURNING id"
     ));
     one(
         "INSERT INTO public.agent_performance (workspace_id, agent_id, measurement_date, measurement_hour) VALUES (:w, :agent, '2026-01-01', 3) RETURNING id",
