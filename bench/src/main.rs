@@ -17,6 +17,7 @@
 mod answers;
 mod compare;
 mod engines_achievements;
+mod engines_agents;
 mod engines_alerts;
 mod engines_departures;
 mod engines_notifications;
@@ -39,6 +40,7 @@ const AT_THE_LARGEST_SIZE: &[fn(&mut Bench) -> Result<()>] = &[
     writing::measure,
     throughput::measure,
     engines_achievements::at_once,
+    engines_agents::at_once,
     engines_notifications::at_once,
 ];
 
@@ -85,6 +87,7 @@ fn main() -> Result<()> {
         writing::notification(&mut bench)?;
         engines_signals::measure(&mut bench)?;
         engines_achievements::measure(&mut bench)?;
+        engines_agents::measure(&mut bench)?;
         engines_alerts::measure(&mut bench)?;
         engines_notifications::measure(&mut bench)?;
         engines_departures::measure(&mut bench)?;

@@ -83,8 +83,8 @@ WHERE b.workspace_id = $1
 
 /// Sets how much an agent may use in a period, in place of what was set before; returns the budget's id.
 ///
-/// - `agent_id`: the agent; NULL for all agents of the workspace together.
 /// - `period`: day, week (from Monday) or month, by the calendar in UTC, or total: once and for all.
+/// - `agent_id`: the agent; NULL for all agents of the workspace together.
 /// - `token_limit`: input and output together, 0 to 10^12; `cost_limit`: money in the workspace's currency, finite, 0 or
 ///   more. NULL for no such limit; both NULL takes the budget away, with what it counted, and returns NULL.
 /// - `soft_limit_percentage`: at how many percent of a limit an alert is raised, 1 to 100; NULL for never.
@@ -96,8 +96,8 @@ WHERE b.workspace_id = $1
 #[search_path(pg_catalog, pg_temp)]
 fn set_agent_budget(
     workspace: Option<Uuid>,
-    agent_id: Option<Uuid>,
     period: Option<&str>,
+    agent_id: default!(Option<Uuid>, "NULL"),
     token_limit: default!(Option<i64>, "NULL"),
     cost_limit: default!(Option<AnyNumeric>, "NULL"),
     soft_limit_percentage: default!(Option<i32>, 80),
@@ -1070,8 +1070,8 @@ fn agent_budget_status(
 extension_sql!(
     r#"
 ALTER FUNCTION agent_budget_status(uuid, uuid) ROWS 10;
-COMMENT ON FUNCTION set_agent_budget(uuid, uuid, text, bigint, numeric, integer) IS
-'Sets how many tokens and how much money an agent may use in a period (day, week, month, by the calendar in UTC; total: once and for all); a NULL agent is all agents of the workspace together. Both limits NULL takes the budget away. At soft_limit_percentage (1 to 100, NULL: never) of a limit an alert is raised, once a period. Returns the budget''s id. Errors: 22004 NULL, 22023 bad value, 23503 unknown workspace or agent, 42501 not your workspace.';
+COMMENT ON FUNCTION set_agent_budget(uuid, text, uuid, bigint, numeric, integer) IS
+'Sets how many tokens and how much money an agent may use in a period (day, week, month, by the calendar in UTC; total: once and for all); without an agent it is for all agents of the workspace together. Both limits NULL takes the budget away. At soft_limit_percentage (1 to 100, NULL: never) of a limit an alert is raised, once a period. Returns the budget''s id. Errors: 22004 NULL, 22023 bad value, 23503 unknown workspace or agent, 42501 not your workspace.';
 COMMENT ON FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) IS
 'Reserves tokens and money for an agent in every budget that it falls under, or in none; held for expires_after (a second to 30 days). One row: reservation_id and the least that is left; or, refused, the budget that it does not fit into, what is left in that, and when its period ends. Any number of sessions at once never reserve more than there is. The same idempotency_key again reserves nothing. Errors: 22004 NULL, 22023 bad value or a key of another call, 23503 unknown workspace or agent, 42501 not your workspace.';
 COMMENT ON FUNCTION settle_agent_budget(uuid, uuid, bigint, numeric) IS

@@ -7,6 +7,7 @@
 //! | achievements, performance of agents | reads | reads and writes |
 //! | unlocks and stats | reads the own | reads and writes |
 //! | notifications | reads the own, marks them as read | reads and writes |
+//! | tasks and budgets of agents | reads | reads and writes |
 //! | agents and their capabilities (shared) | reads | reads |
 //! | foundation tables that `codex.migrate()` made | reads; writes cohorts and moves | reads and writes |
 //!

@@ -28,7 +28,7 @@ pub fn budget(
     value(
         client,
         "SELECT codex.set_agent_budget($1, $2, $3, $4, $5::bigint * 0.01)",
-        &[&workspace, &agent, &period, &tokens, &cents],
+        &[&workspace, &period, &agent, &tokens, &cents],
     )
 }
 
@@ -379,7 +379,7 @@ fn a_soft_limit_raises_one_alert_a_period() {
     assert_eq!(rows(admin, "public.system_alerts"), 2);
     value::<Option<Uuid>>(
         admin,
-        "SELECT codex.set_agent_budget($1, NULL, 'total', 10, soft_limit_percentage => NULL)",
+        "SELECT codex.set_agent_budget($1, 'total', NULL, 10, soft_limit_percentage => NULL)",
         &[&acme],
     );
     ask(admin, 10, 0);
@@ -434,12 +434,12 @@ fn a_budget_is_set_changed_and_taken_away() {
     assert_eq!(rows(admin, "codex.agent_budget_periods"), 0);
     settle(admin, acme, held, 150, 5).unwrap();
     for (sql, state) in [
-        ("NULL, 'year', 5", "22023"),
-        ("NULL, 'day', -1", "22023"),
-        ("NULL, 'day', 5, 'NaN'", "22023"),
-        ("NULL, 'day', 5, 5, 101", "22023"),
+        ("'year', NULL, 5", "22023"),
+        ("'day', NULL, -1", "22023"),
+        ("'day', NULL, 5, 'NaN'", "22023"),
+        ("'day', NULL, 5, 5, 101", "22023"),
         ("NULL, NULL, 5", "22004"),
-        ("gen_random_uuid(), 'day', 5", "23503"),
+        ("'day', gen_random_uuid(), 5", "23503"),
     ] {
         fails_with(
             admin.query(
@@ -616,7 +616,7 @@ fn a_member_reads_the_budgets_of_his_workspace_and_spends_nothing() {
     fails_with(reserve(&mut anna, acme, scribe, 1, 0, None), "42501");
     fails_with(
         anna.query(
-            "SELECT codex.set_agent_budget($1, NULL, 'day', 5)",
+            "SELECT codex.set_agent_budget($1, 'day', NULL, 5)",
             &[&acme],
         ),
         "42501",

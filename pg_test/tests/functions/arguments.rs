@@ -75,7 +75,6 @@ const PRODUCT: &[&str] = &[
     "set_quiet_hours",
     "settle_agent_budget",
     "silence_alerts",
-    "unlock_achievement",
     "upkeep_agents",
     "upkeep_alerts",
     "set_user_time_zone",
