@@ -1,13 +1,5 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
-CREATE FUNCTION follow_alert() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'follow_alert_trigger';
-
-COMMENT ON FUNCTION follow_alert() IS
-'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
-
 CREATE FUNCTION check_achievement_rule() RETURNS trigger
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'check_achievement_rule_trigger';
@@ -22,6 +14,14 @@ AS 'MODULE_PATHNAME', 'keep_achievement_metrics_trigger';
 
 COMMENT ON FUNCTION keep_achievement_metrics() IS
 'Trigger AFTER INSERT OR UPDATE of an achievement: keeps in codex.achievement_metrics, as the owner of that table, which metrics it depends on while it is active.';
+
+CREATE FUNCTION follow_alert() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'follow_alert_trigger';
+
+COMMENT ON FUNCTION follow_alert() IS
+'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
 
 CREATE FUNCTION queue_delivery() RETURNS trigger
 LANGUAGE c
@@ -806,8 +806,8 @@ COMMENT ON FUNCTION send_digest(uuid, uuid, text) IS
 
 CREATE  FUNCTION "set_agent_budget"(
 	"workspace" uuid,
-	"agent_id" uuid,
 	"period" TEXT,
+	"agent_id" uuid DEFAULT NULL,
 	"token_limit" bigint DEFAULT NULL,
 	"cost_limit" NUMERIC DEFAULT NULL,
 	"soft_limit_percentage" INT DEFAULT 80
@@ -877,10 +877,16 @@ SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'settle_agent_budget_wrapper';
 
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_seqscan = off;
+
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_bitmapscan = off;
+
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_sort = off;
+
 ALTER FUNCTION agent_budget_status(uuid, uuid) ROWS 10;
 
-COMMENT ON FUNCTION set_agent_budget(uuid, uuid, text, bigint, numeric, integer) IS
-'Sets how many tokens and how much money an agent may use in a period (day, week, month, by the calendar in UTC; total: once and for all); a NULL agent is all agents of the workspace together. Both limits NULL takes the budget away. At soft_limit_percentage (1 to 100, NULL: never) of a limit an alert is raised, once a period. Returns the budget''s id. Errors: 22004 NULL, 22023 bad value, 23503 unknown workspace or agent, 42501 not your workspace.';
+COMMENT ON FUNCTION set_agent_budget(uuid, text, uuid, bigint, numeric, integer) IS
+'Sets how many tokens and how much money an agent may use in a period (day, week, month, by the calendar in UTC; total: once and for all); without an agent it is for all agents of the workspace together. Both limits NULL takes the budget away. At soft_limit_percentage (1 to 100, NULL: never) of a limit an alert is raised, once a period. Returns the budget''s id. Errors: 22004 NULL, 22023 bad value, 23503 unknown workspace or agent, 42501 not your workspace.';
 
 COMMENT ON FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) IS
 'Reserves tokens and money for an agent in every budget that it falls under, or in none; held for expires_after (a second to 30 days). One row: reservation_id and the least that is left; or, refused, the budget that it does not fit into, what is left in that, and when its period ends. Any number of sessions at once never reserve more than there is. The same idempotency_key again reserves nothing. Errors: 22004 NULL, 22023 bad value or a key of another call, 23503 unknown workspace or agent, 42501 not your workspace.';

@@ -47,8 +47,8 @@ const MOST_TOKENS: i64 = 1_000_000_000_000;
 /// The longest that a reservation is held: 30 days.
 const LONGEST_HOLD: i64 = 30 * 86_400 * SECOND;
 
-/// How many reservations that ran out are let go before another is made.
-const EXPIRED_BY_A_RESERVATION: i64 = 100;
+/// How many reservations that ran out are let go at most before another is made.
+const EXPIRED_BY_A_RESERVATION: i64 = 1000;
 
 fn tokens(value: Option<i64>, name: &str) -> Outcome<i64> {
     match required(value, name)? {
@@ -1067,8 +1067,12 @@ fn agent_budget_status(
     TableIterator::new(run().or_raise())
 }
 
+// What has run out is the beginning of an index, whatever the planner thinks of a LIMIT that it does not know.
 extension_sql!(
     r#"
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_seqscan = off;
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_bitmapscan = off;
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_sort = off;
 ALTER FUNCTION agent_budget_status(uuid, uuid) ROWS 10;
 COMMENT ON FUNCTION set_agent_budget(uuid, text, uuid, bigint, numeric, integer) IS
 'Sets how many tokens and how much money an agent may use in a period (day, week, month, by the calendar in UTC; total: once and for all); without an agent it is for all agents of the workspace together. Both limits NULL takes the budget away. At soft_limit_percentage (1 to 100, NULL: never) of a limit an alert is raised, once a period. Returns the budget''s id. Errors: 22004 NULL, 22023 bad value, 23503 unknown workspace or agent, 42501 not your workspace.';

@@ -8,6 +8,9 @@ use codex_pg_test::postgres::Client;
 use codex_pg_test::{Uuid, sqlstate};
 use std::collections::BTreeMap;
 
+/// Tokens and cents that are left; None where nothing limits.
+type Left = (Option<i64>, Option<i64>);
+
 /// A budget, as it has to stand. Money is in cents.
 #[derive(Clone, Debug)]
 struct Budget {
@@ -21,7 +24,7 @@ struct Budget {
 }
 
 impl Budget {
-    fn left(&self) -> (Option<i64>, Option<i64>) {
+    fn left(&self) -> Left {
         (
             self.tokens.map(|most| most - self.used.0 - self.reserved.0),
             self.cents.map(|most| most - self.used.1 - self.reserved.1),
@@ -123,7 +126,7 @@ impl Model {
             return;
         };
         self.count(&under, ask, (0, 0));
-        let left = |part: fn((Option<i64>, Option<i64>)) -> Option<i64>| {
+        let left = |part: fn(Left) -> Option<i64>| {
             under
                 .iter()
                 .filter_map(|id| part(self.budgets[id].left()))

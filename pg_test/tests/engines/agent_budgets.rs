@@ -2,7 +2,7 @@
 
 use crate::agent_tasks::{agent, assignment};
 use crate::scene::{Scene, rows};
-use codex_pg_test::postgres::{Client, Error, GenericClient};
+use codex_pg_test::postgres::{Client, Error, GenericClient, Transaction};
 use codex_pg_test::{Uuid, fails_with, sqlstate, value};
 use std::collections::BTreeSet;
 
@@ -643,4 +643,44 @@ fn a_member_reads_the_budgets_of_his_workspace_and_spends_nothing() {
     assert_eq!(stands(&mut scene.admin, theirs), (0, 5, 0, 0));
     let alerts: i64 = rows(&mut scene.admin, "public.system_alerts");
     assert_eq!(alerts, 1, "a service may raise the alert of a soft limit");
+}
+
+#[test]
+fn a_reservation_touches_as_much_however_many_were_made() {
+    let (mut scene, scribe) = scene();
+    let (admin, acme) = (&mut scene.admin, scene.acme);
+    budget(admin, acme, Some(scribe), "day", Some(1_000_000), None);
+    budget(admin, acme, None, "month", Some(1_000_000), None);
+    admin
+        .execute(
+            "INSERT INTO codex.budget_reservations (workspace_id, agent_id, tokens, cost, period_ids, expires_at)
+             SELECT $1, $2, 0, 0, '{}', now() + n * interval '1 minute' FROM generate_series(60, 20060) AS n",
+            &[&acme, &scribe],
+        )
+        .unwrap();
+    admin
+        .batch_execute("ANALYZE codex.budget_reservations")
+        .unwrap();
+    let read = |client: &mut Transaction<'_>| -> i64 {
+        // What this session has read so far, its own statistics not yet reported included.
+        value(
+            client,
+            "SELECT pg_stat_get_xact_tuples_returned('codex.budget_reservations'::regclass)
+                 + pg_stat_get_xact_tuples_fetched('codex.budget_reservations'::regclass)",
+            &[],
+        )
+    };
+    for _ in 0..12 {
+        // As often as it takes until the plan is kept.
+        let mut transaction = admin.transaction().unwrap();
+        let before = read(&mut transaction);
+        let reservation = reserve(&mut transaction, acme, scribe, 10, 1, None)
+            .unwrap()
+            .reservation
+            .unwrap();
+        settle(&mut transaction, acme, reservation, 10, 1).unwrap();
+        let touched = read(&mut transaction) - before;
+        transaction.rollback().unwrap();
+        assert!(touched <= 50, "{touched} rows were touched for one");
+    }
 }
