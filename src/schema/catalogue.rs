@@ -263,6 +263,11 @@ pub const ALL: &[Migration] = &[
                 "index",
                 "intelligence_signals_expiry_idx",
             ),
+            (
+                "public.intelligence_signals",
+                "index",
+                "intelligence_signals_fading_idx",
+            ),
         ],
     },
     Migration {

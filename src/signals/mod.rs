@@ -33,17 +33,19 @@ use crate::argument::{self, Jsonb, LONGEST_KEY};
 use crate::context::{self, membership};
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
 use crate::idempotency;
-use crate::statement::{Reference, naming_what_is_missing};
+use crate::instant;
+use crate::statement::{Reference, Statement, naming_what_is_missing};
 use crate::{list_statement, statement};
 use codex_confidence::{Evidence, HALF_LIVES, confidence, half_life_seconds};
 use codex_fingerprint::fingerprint as computed_fingerprint;
 use pgrx::datum::{Array, TimestampWithTimeZone};
 use pgrx::prelude::*;
-use pgrx::spi::SpiClient;
+use pgrx::spi::{SpiClient, SpiHeapTupleData, SpiResult};
 use pgrx::{AnyNumeric, Uuid};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::HashMap;
+use std::thread::LocalKey;
 
 const SOURCE_TYPES: &[&str] = &["competitor", "market", "trend", "industry", "customer"];
 
@@ -411,6 +413,11 @@ impl HalfLives {
         Ok(Self(chosen.into_iter().collect()))
     }
 
+    /// Whether the workspace has chosen none of its own.
+    fn are_defaults(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The half-life of a category in seconds; None for a category that is not known.
     pub fn seconds(&self, category: &str) -> Option<f64> {
         let chosen = self.0.get(category).copied();
@@ -455,11 +462,10 @@ fn half_lives(
     TableIterator::new(run().or_raise())
 }
 
-// In the order of intelligence_signals_new_idx, like codex.get_priority_signals(). Rounded, because a numeric can be
-// smaller than any float8 but 0, and is refused then.
-list_statement!(
-    CANDIDATES(UUID; "$2") = "
-SELECT
+// Rounded, because a numeric can be smaller than any float8 but 0, and is refused then.
+macro_rules! candidate {
+    () => {
+        "
     s.id,
     s.signal_title,
     s.signal_category,
@@ -471,14 +477,86 @@ SELECT
         CASE WHEN isfinite(s.created_at) THEN s.created_at END
     )), 0)::float8,
     round(s.confidence_score * coalesce(s.relevance_score, 50), 6)::float8,
-    coalesce(s.expiry_date <= now(), false)
+    coalesce(s.expiry_date <= now(), false)"
+    };
+}
+
+// The expression of intelligence_signals_fading_idx.
+macro_rules! fading_key {
+    () => {
+        "CASE
+            WHEN round(s.confidence_score * coalesce(s.relevance_score, 50), 6) > 0
+            THEN ln(round(s.confidence_score * coalesce(s.relevance_score, 50), 6)::float8)
+            ELSE '-1e9'::float8
+        END
+        + coalesce(
+            date_part('epoch', coalesce(
+                CASE WHEN isfinite(s.signal_date) THEN s.signal_date END,
+                CASE WHEN isfinite(s.detection_date) THEN s.detection_date END,
+                CASE WHEN isfinite(s.created_at) THEN s.created_at END
+            ) - '2000-01-01 00:00:00+00'::timestamptz),
+            '1e15'::float8
+        ) * ln('2'::float8) / 86400 / CASE s.signal_category
+            WHEN 'industry_news' THEN 14
+            WHEN 'competitor_activity' THEN 30
+            WHEN 'customer_sentiment' THEN 45
+            WHEN 'market_trend' THEN 90
+            WHEN 'technology_shift' THEN 180
+            ELSE 30
+        END"
+    };
+}
+
+// In the order of intelligence_signals_new_idx, like codex.get_priority_signals().
+list_statement!(
+    BY_WORTH_WHEN_NEW(UUID; "$2") = concat!(
+        "
+SELECT",
+        candidate!(),
+        "
 FROM public.intelligence_signals AS s
 WHERE s.workspace_id = $1
   AND s.action_status = 'new'
 ORDER BY
     (s.confidence_score * coalesce(s.relevance_score, 50)) DESC NULLS LAST,
     s.created_at DESC NULLS LAST"
+    )
 );
+
+// As many of each category, in the order of intelligence_signals_fading_idx. The number is in the text for the
+// planner's sake: see `list_statement!`.
+macro_rules! by_worth_now {
+    ($name:ident, $limit:literal) => {
+        statement!(
+            $name(UUID, TEXT_ARRAY) = concat!(
+                "
+SELECT signal.*
+FROM unnest($2) AS category (name)
+CROSS JOIN LATERAL (
+    SELECT",
+                candidate!(),
+                ",
+        ",
+                fading_key!(),
+                "
+    FROM public.intelligence_signals AS s
+    WHERE s.workspace_id = $1
+      AND s.action_status = 'new'
+      AND s.signal_category = category.name
+    ORDER BY ",
+                fading_key!(),
+                " DESC
+    LIMIT ",
+                $limit,
+                "
+) AS signal"
+            )
+        );
+    };
+}
+
+by_worth_now!(FIRST_BY_WORTH_NOW, 25);
+by_worth_now!(MORE_BY_WORTH_NOW, 250);
 
 statement!(
     SEEN(UUID, UUID_ARRAY) = "
@@ -502,9 +580,45 @@ struct Current {
 }
 
 impl Current {
+    /// Reads one of [`candidate!`]; with what it was worth when new, and whether it has expired.
+    fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<(Self, f64, bool)> {
+        Ok((
+            Self {
+                id: row.get(1)?.unwrap_or_else(|| Uuid::from_bytes([0; 16])),
+                title: row.get(2)?.unwrap_or_default(),
+                category: row.get(3)?.unwrap_or_default(),
+                confidence: row.get(4)?.unwrap_or_default(),
+                relevance: row.get(5)?.unwrap_or_default(),
+                age_seconds: row.get(6)?.unwrap_or_default(),
+                half_life_seconds: 0.0,
+                effective: 0.0,
+            },
+            row.get::<f64>(7)?.unwrap_or_default(),
+            row.get::<bool>(8)?.unwrap_or_default(),
+        ))
+    }
+
     fn priority(&self) -> f64 {
         self.effective * self.relevance
     }
+
+    /// The same, faded by the half-life of its category; None where there is no such category.
+    fn faded(mut self, half_lives: &HalfLives) -> Option<Self> {
+        self.half_life_seconds = half_lives.seconds(&self.category)?;
+        self.effective =
+            self.confidence * (-self.age_seconds.max(0.0) / self.half_life_seconds).exp2();
+        Some(self)
+    }
+}
+
+/// The `wanted` best, best first.
+fn sort_best(best: &mut Vec<Current>, wanted: usize) {
+    best.sort_by(|a, b| {
+        b.priority()
+            .total_cmp(&a.priority())
+            .then(b.id.as_bytes().cmp(a.id.as_bytes()))
+    });
+    best.truncate(wanted);
 }
 
 /// The signals of a workspace that wait for somebody (new, not expired), by what they are worth now: effective confidence ×
@@ -513,8 +627,9 @@ impl Current {
 /// - `confidence_threshold`: the least effective confidence, 0 to 100. `max_rows`: how many at most, NULL for all.
 ///
 /// `effective_confidence` is confidence · 2^(−age / half-life of the category), to two decimals like `age_days`; `sightings` and `sources` are those of
-/// `codex.ingest_signal()`, 1 for a signal that came in otherwise. Reads signals in the order of what they were worth
-/// when new, and stops where no further one can be worth more than those found.
+/// `codex.ingest_signal()`, 1 for a signal that came in otherwise. Reads the first signals of each category in the order in which they
+/// fade, which an index has for the default half-lives; in a workspace with half-lives of its own, or for a long list, in the order of
+/// what they were worth when new. It stops where no further one can be worth more than those found.
 ///
 /// Refuses: NULL for the workspace or the threshold (22004); a threshold outside 0 to 100, a negative number of
 /// rows (22023); a workspace that is not the caller's (42501).
@@ -595,9 +710,83 @@ fn get_current_signals(
 
 /// The best signals as of now, best first.
 ///
-/// Signals fade, so none is worth more than when it was new: once as many are found as are wanted, and the next one was
-/// worth less when new than the last of these is now, the search is over (Fagin's threshold algorithm with one list).
+/// Where all half-lives are the defaults, the first ones of each category in the order in which they fade; where these do
+/// not settle it, or the workspace has half-lives of its own, by what they were worth when new. Either way the search
+/// is over when no further signal can be worth more than those found (Fagin's threshold algorithm).
 fn best_now(
+    client: &SpiClient<'_>,
+    workspace: Uuid,
+    half_lives: &HalfLives,
+    threshold: f64,
+    wanted: usize,
+) -> Outcome<Vec<Current>> {
+    if half_lives.are_defaults() {
+        for (statement, limit) in [(&FIRST_BY_WORTH_NOW, 25), (&MORE_BY_WORTH_NOW, 250)] {
+            if wanted < limit
+                && let Some(best) = best_of_each_category(
+                    client, statement, limit, workspace, half_lives, threshold, wanted,
+                )?
+            {
+                return Ok(best);
+            }
+        }
+    }
+    best_by_worth_when_new(client, workspace, half_lives, threshold, wanted)
+}
+
+/// The best of the first `limit` of each category; None where a further one could be among them.
+#[allow(clippy::too_many_arguments)]
+fn best_of_each_category(
+    client: &SpiClient<'_>,
+    statement: &'static LocalKey<Statement>,
+    limit: usize,
+    workspace: Uuid,
+    half_lives: &HalfLives,
+    threshold: f64,
+    wanted: usize,
+) -> Outcome<Option<Vec<Current>>> {
+    let categories: Vec<String> = HALF_LIVES
+        .iter()
+        .map(|(category, _)| (*category).to_string())
+        .collect();
+    let rows = statement.with(|statement| {
+        statement.read(client, &[workspace.into(), categories.into()], |row| {
+            Ok((
+                Current::read(&row)?,
+                row.get::<f64>(9)?.unwrap_or(f64::INFINITY),
+            ))
+        })
+    })?;
+    let now = pg_sys::TimestampTz::from(instant::now()) as f64 / 1e6;
+    // Of each category: how many were read, and what a further one can be worth at most.
+    let mut seen: HashMap<String, (usize, f64)> = HashMap::new();
+    let mut best = Vec::new();
+    for ((signal, _, expired), key) in rows {
+        let Some(signal) = signal.faded(half_lives) else {
+            continue;
+        };
+        let (read, most) = seen
+            .entry(signal.category.clone())
+            .or_insert((0, f64::INFINITY));
+        *read += 1;
+        *most = (key - now * std::f64::consts::LN_2 / signal.half_life_seconds).exp();
+        if !expired && signal.effective >= threshold {
+            best.push(signal);
+        }
+    }
+    sort_best(&mut best, wanted);
+    let further = seen
+        .values()
+        .filter(|(read, _)| *read == limit)
+        .map(|(_, most)| *most)
+        .fold(0.0, f64::max);
+    let settled = further == 0.0
+        || wanted == 0
+        || best.len() == wanted && best.last().is_some_and(|last| last.priority() >= further);
+    Ok(settled.then_some(best))
+}
+
+fn best_by_worth_when_new(
     client: &SpiClient<'_>,
     workspace: Uuid,
     half_lives: &HalfLives,
@@ -606,46 +795,25 @@ fn best_now(
 ) -> Outcome<Vec<Current>> {
     let mut limit = 100;
     loop {
-        let mut least_when_new = f64::INFINITY;
-        let rows = CANDIDATES.with(|list| {
+        let rows = BY_WORTH_WHEN_NEW.with(|list| {
             let limit = (wanted != usize::MAX).then_some(limit);
             list.read(client, vec![workspace.into()], limit, |row| {
-                Ok((
-                    Current {
-                        id: row.get(1)?.unwrap_or_else(|| Uuid::from_bytes([0; 16])),
-                        title: row.get(2)?.unwrap_or_default(),
-                        category: row.get(3)?.unwrap_or_default(),
-                        confidence: row.get(4)?.unwrap_or_default(),
-                        relevance: row.get(5)?.unwrap_or_default(),
-                        age_seconds: row.get(6)?.unwrap_or_default(),
-                        half_life_seconds: 0.0,
-                        effective: 0.0,
-                    },
-                    row.get::<f64>(7)?.unwrap_or_default(),
-                    row.get::<bool>(8)?.unwrap_or_default(),
-                ))
+                Current::read(&row)
             })
         })?;
         let all_read = wanted == usize::MAX || (rows.len() as i64) < limit;
+        let mut least_when_new = f64::INFINITY;
         let mut best = Vec::new();
-        for (mut signal, when_new, expired) in rows {
+        for (signal, when_new, expired) in rows {
             least_when_new = least_when_new.min(when_new);
-            let Some(half_life) = half_lives.seconds(&signal.category) else {
+            let Some(signal) = signal.faded(half_lives) else {
                 continue;
             };
-            signal.half_life_seconds = half_life;
-            signal.effective =
-                signal.confidence * (-signal.age_seconds.max(0.0) / half_life).exp2();
             if !expired && signal.effective >= threshold {
                 best.push(signal);
             }
         }
-        best.sort_by(|a, b| {
-            b.priority()
-                .total_cmp(&a.priority())
-                .then(b.id.as_bytes().cmp(a.id.as_bytes()))
-        });
-        best.truncate(wanted);
+        sort_best(&mut best, wanted);
         let full = best.len() == wanted;
         if all_read
             || wanted == 0
