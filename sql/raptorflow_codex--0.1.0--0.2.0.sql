@@ -1,19 +1,12 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
-CREATE FUNCTION refuse_ledger_change() RETURNS trigger
-LANGUAGE c
-AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
-
-COMMENT ON FUNCTION refuse_ledger_change() IS
-'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
-
-CREATE FUNCTION check_time_zone() RETURNS trigger
+CREATE FUNCTION queue_delivery() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
+AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
 
-COMMENT ON FUNCTION check_time_zone() IS
-'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
+COMMENT ON FUNCTION queue_delivery() IS
+'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
 
 CREATE FUNCTION check_achievement_rule() RETURNS trigger
 LANGUAGE c
@@ -30,13 +23,20 @@ AS 'MODULE_PATHNAME', 'keep_achievement_metrics_trigger';
 COMMENT ON FUNCTION keep_achievement_metrics() IS
 'Trigger AFTER INSERT OR UPDATE of an achievement: keeps in codex.achievement_metrics, as the owner of that table, which metrics it depends on while it is active.';
 
-CREATE FUNCTION queue_delivery() RETURNS trigger
+CREATE FUNCTION refuse_ledger_change() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
+
+COMMENT ON FUNCTION refuse_ledger_change() IS
+'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
+
+CREATE FUNCTION check_time_zone() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
+AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
 
-COMMENT ON FUNCTION queue_delivery() IS
-'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
+COMMENT ON FUNCTION check_time_zone() IS
+'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
 
 CREATE FUNCTION follow_alert() RETURNS trigger
 LANGUAGE c
@@ -73,6 +73,28 @@ SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'adjust_points_wrapper';
 
+CREATE  FUNCTION "agent_budget_status"(
+	"workspace" uuid,
+	"agent_id" uuid DEFAULT NULL
+) RETURNS TABLE (
+	"budget_id" uuid,
+	"budget_agent_id" uuid,
+	"period" TEXT,
+	"period_start" timestamp with time zone,
+	"resets_at" timestamp with time zone,
+	"token_limit" bigint,
+	"tokens_used" bigint,
+	"tokens_reserved" bigint,
+	"cost_limit" NUMERIC,
+	"cost_used" NUMERIC,
+	"cost_reserved" NUMERIC,
+	"alerted_at" timestamp with time zone
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'agent_budget_status_wrapper';
+
 CREATE  FUNCTION "alert_sla"(
 	"workspace" uuid,
 	"p_from" timestamp with time zone,
@@ -96,6 +118,37 @@ AS 'MODULE_PATHNAME', 'alert_sla_wrapper';
 
 COMMENT ON FUNCTION alert_sla(uuid, timestamptz, timestamptz) IS
 'How fast the alerts of a workspace were answered that opened or reopened from p_from (included) to p_to (excluded), by severity: how many opened, were acknowledged and resolved, and the mean (MTTA, MTTR), median and 95th percentile (percentile_cont) of the seconds until then. Errors: 22004 NULL, 22023 p_to before p_from, 42501 not your workspace.';
+
+CREATE  FUNCTION "cancel_agent_task"(
+	"workspace" uuid,
+	"task_id" uuid
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'cancel_agent_task_wrapper';
+
+CREATE  FUNCTION "claim_agent_tasks"(
+	"worker" TEXT,
+	"n" INT DEFAULT 1,
+	"lease" interval DEFAULT '5 minutes',
+	"agent_id" uuid DEFAULT NULL
+) RETURNS TABLE (
+	"workspace_id" uuid,
+	"task_id" uuid,
+	"assignment_id" uuid,
+	"assigned_agent_id" uuid,
+	"task_type" TEXT,
+	"payload" jsonb,
+	"priority" TEXT,
+	"attempt" INT,
+	"lease_token" uuid,
+	"leased_until" timestamp with time zone
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'claim_agent_tasks_wrapper';
 
 CREATE  FUNCTION "claim_notifications"(
 	"channel" TEXT,
@@ -121,6 +174,17 @@ SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'claim_notifications_wrapper';
 
+CREATE  FUNCTION "complete_agent_task"(
+	"workspace" uuid,
+	"task_id" uuid,
+	"lease_token" uuid,
+	"result" jsonb DEFAULT NULL
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'complete_agent_task_wrapper';
+
 CREATE  FUNCTION "complete_delivery"(
 	"workspace" uuid,
 	"notification_id" uuid,
@@ -144,6 +208,21 @@ STRICT STABLE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'departure_plan_wrapper';
+
+CREATE  FUNCTION "enqueue_agent_task"(
+	"workspace" uuid,
+	"assignment_id" uuid,
+	"task_type" TEXT,
+	"payload" jsonb DEFAULT '{}',
+	"priority" TEXT DEFAULT NULL,
+	"run_after" timestamp with time zone DEFAULT NULL,
+	"max_attempts" INT DEFAULT 5,
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS uuid
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'enqueue_agent_task_wrapper';
 
 CREATE  FUNCTION "erase_user"(
 	"user_id" uuid,
@@ -239,6 +318,19 @@ AS 'MODULE_PATHNAME', 'export_workspace_wrapper';
 COMMENT ON FUNCTION export_workspace(uuid) IS
 'All rows of a workspace as JSON lines, in the order of foreign keys and as of one moment: {"export": …} first, {"needs": table, "row": key} for each row outside of the workspace that is referred to, {"table": name, "row": {…}} for each row, {"end": {table: rows}} last. For the owner of the tables, and for service roles in their workspace. Errors: 22004 NULL, P0002 no such workspace, 42501 not your workspace, or a table that you may not read whole.';
 
+CREATE  FUNCTION "fail_agent_task"(
+	"workspace" uuid,
+	"task_id" uuid,
+	"lease_token" uuid,
+	"error" TEXT,
+	"retry_after" interval DEFAULT NULL,
+	"permanent" bool DEFAULT false
+) RETURNS timestamp with time zone
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'fail_agent_task_wrapper';
+
 CREATE  FUNCTION "fail_delivery"(
 	"workspace" uuid,
 	"notification_id" uuid,
@@ -251,6 +343,31 @@ VOLATILE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'fail_delivery_wrapper';
+
+CREATE  FUNCTION "find_agents"(
+	"capability" TEXT,
+	"category" TEXT DEFAULT NULL,
+	"agent_type" TEXT DEFAULT NULL,
+	"max_cost" NUMERIC DEFAULT NULL,
+	"max_rows" INT DEFAULT 20
+) RETURNS TABLE (
+	"agent_id" uuid,
+	"agent_name" TEXT,
+	"type_of_agent" TEXT,
+	"guild_name" TEXT,
+	"version" TEXT,
+	"capability_name" TEXT,
+	"capability_category" TEXT,
+	"is_exact" bool,
+	"success_rate" NUMERIC,
+	"typical_cost" NUMERIC,
+	"typical_seconds" INT,
+	"typical_tokens" bigint
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'find_agents_wrapper';
 
 CREATE  FUNCTION "get_current_signals"(
 	"workspace" uuid,
@@ -284,6 +401,17 @@ STABLE PARALLEL RESTRICTED
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'half_lives_wrapper';
+
+CREATE  FUNCTION "heartbeat_agent_task"(
+	"workspace" uuid,
+	"task_id" uuid,
+	"lease_token" uuid,
+	"lease" interval DEFAULT '5 minutes'
+) RETURNS timestamp with time zone
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'heartbeat_agent_task_wrapper';
 
 CREATE  FUNCTION "inbox"(
 	"workspace" uuid,
@@ -506,6 +634,15 @@ COMMENT ON FUNCTION explain_insight(uuid) IS
 COMMENT ON FUNCTION refresh_insights(uuid) IS
 'Reckons the confidence of the active insights of a workspace anew, and ends those whose time is over: superseded by a newer one of the same type from all of their signals, or expired (window ended, no living signal, confidence below 10). A row a change. Errors: 22004 NULL, 42501 not your workspace.';
 
+CREATE  FUNCTION "release_agent_budget"(
+	"workspace" uuid,
+	"reservation_id" uuid
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'release_agent_budget_wrapper';
+
 CREATE  FUNCTION "reopen_alert"(
 	"p_alert_id" uuid,
 	"p_user_id" uuid,
@@ -515,6 +652,42 @@ VOLATILE PARALLEL UNSAFE
 SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'reopen_alert_wrapper';
+
+CREATE  FUNCTION "requeue_agent_task"(
+	"workspace" uuid,
+	"task_id" uuid
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'requeue_agent_task_wrapper';
+
+ALTER FUNCTION claim_agent_tasks(text, integer, interval, uuid) SET enable_seqscan = off;
+
+ALTER FUNCTION claim_agent_tasks(text, integer, interval, uuid) SET enable_bitmapscan = off;
+
+ALTER FUNCTION claim_agent_tasks(text, integer, interval, uuid) SET enable_sort = off;
+
+COMMENT ON FUNCTION enqueue_agent_task(uuid, uuid, text, jsonb, text, timestamptz, integer, text) IS
+'Puts a task into the queue of an assignment that is active or paused, and returns its id: a type, a payload for the worker, a priority (critical, high, normal, low; NULL: that of the assignment), not before run_after, tried up to max_attempts times (1 to 100). The same idempotency_key again queues nothing. Errors: 22004 NULL, 22023 bad value or a key of another call, 23503 no such assignment, 55000 one that has ended, 42501 not your workspace.';
+
+COMMENT ON FUNCTION claim_agent_tasks(text, integer, interval, uuid) IS
+'Leases up to n tasks (1 to 1000) that are due to a worker, for a time (a second to a day), and returns them: of the current workspace when there is one, else of all; of one agent when given; critical first, then what is due longest. Different workers get different ones. A paused assignment or an inactive agent puts a task off, an ended assignment cancels it. No row: nothing is due. Errors: 22004 NULL, 22023 bad value, 42501 no workspace entered.';
+
+COMMENT ON FUNCTION heartbeat_agent_task(uuid, uuid, uuid, interval) IS
+'Says that the worker is still at a leased task: its lease lasts as long again (a second to a day) from now on; returns until when. Errors: 22004 NULL, 22023 bad value, P0002 no such task, 55000 not the token of its last claim, or the task was finished or cancelled, 42501 not your workspace.';
+
+COMMENT ON FUNCTION complete_agent_task(uuid, uuid, uuid, jsonb) IS
+'Says that a leased task is done; with the token of the claim, and a result to be kept. Twice: no change. Errors: 22004 NULL, P0002 no such task, 55000 not the token of its last claim, or the task failed or was cancelled, 42501 not your workspace.';
+
+COMMENT ON FUNCTION fail_agent_task(uuid, uuid, uuid, text, interval, boolean) IS
+'Says that a leased task failed; returns when it is tried again, NULL for never. It waits 30 seconds, doubled after each failure up to 6 hours, half of it spread by its id, and at least retry_after; after max_attempts, or at once when permanent, it is dead. Twice: no change. Errors: as complete_agent_task, and 22023 bad value.';
+
+COMMENT ON FUNCTION cancel_agent_task(uuid, uuid) IS
+'Cancels a task that waits or is leased; its worker is refused from then on. Twice: no change. Errors: 22004 NULL, P0002 no such task, 55000 done or dead, 42501 not your workspace.';
+
+COMMENT ON FUNCTION requeue_agent_task(uuid, uuid) IS
+'Puts a task that is dead or cancelled back into the queue, due now. One that waits stays as it is. Errors: 22004 NULL, P0002 no such task, 55000 leased or done, 42501 not your workspace.';
 
 CREATE  FUNCTION "requeue_delivery"(
 	"workspace" uuid,
@@ -542,6 +715,25 @@ COMMENT ON FUNCTION fail_delivery(uuid, uuid, uuid, text, interval, boolean) IS
 
 COMMENT ON FUNCTION requeue_delivery(uuid, uuid) IS
 'Puts a delivery that is dead or suppressed back into the queue, due now. One that waits stays as it is. Errors: 22004 NULL, P0002 no such delivery, 55000 leased or delivered, 42501 not your workspace.';
+
+CREATE  FUNCTION "reserve_agent_budget"(
+	"workspace" uuid,
+	"agent_id" uuid,
+	"tokens" bigint,
+	"cost" NUMERIC DEFAULT 0,
+	"expires_after" interval DEFAULT '1 hour',
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS TABLE (
+	"reservation_id" uuid,
+	"refused_by" uuid,
+	"tokens_left" bigint,
+	"cost_left" NUMERIC,
+	"resets_at" timestamp with time zone
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'reserve_agent_budget_wrapper';
 
 CREATE  FUNCTION "rule_metrics"(
 	"condition_type" TEXT,
@@ -573,6 +765,29 @@ ALTER FUNCTION run_maintenance(integer) SET enable_sort = off;
 COMMENT ON FUNCTION run_maintenance(integer) IS
 'Does what is due by now, in all workspaces: up to batch rows (1 to 100000) of each kind of work. A row a kind: how many rows, whether there is more, and the problem of an engine that failed. One run at a time; a second one says so. To be called every minute, by pg_cron or any scheduler, as the owner of the tables. Errors: 22004 NULL, 22023 batch out of bounds, 42501 where row-level security applies.';
 
+CREATE  FUNCTION "seed_agents"(
+	"agents" jsonb,
+	"retire_others" bool DEFAULT false
+) RETURNS TABLE (
+	"agents_added" bigint,
+	"agents_changed" bigint,
+	"agents_retired" bigint,
+	"capabilities_added" bigint,
+	"capabilities_changed" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'seed_agents_wrapper';
+
+ALTER FUNCTION find_agents(text, text, text, numeric, integer) ROWS 5;
+
+COMMENT ON FUNCTION find_agents(text, text, text, numeric, integer) IS
+'Finds the active agents with an enabled capability whose name has every word of capability, whatever their case; of a category, of a type, at most at a cost, where given. Exact names first, then by success rate, then the cheapest. A row for each capability that fits. Errors: 22004 NULL, 22023 bad value.';
+
+COMMENT ON FUNCTION seed_agents(jsonb, boolean) IS
+'Fills the registry from a JSON list of agents with their capabilities (keys as the columns): adds what is new, changes what the list says otherwise, leaves the rest alone; with retire_others agents that are not in it become inactive. The same list again changes nothing. Returns how many. For the owner of the tables. Errors: 22004 NULL, 22023 unknown key or bad value, 42501 without the privilege.';
+
 CREATE  FUNCTION "send_digest"(
 	"workspace" uuid,
 	"user_id" uuid,
@@ -588,6 +803,19 @@ COMMENT ON FUNCTION add_to_digest(uuid, uuid, text, text, text, text, interval, 
 
 COMMENT ON FUNCTION send_digest(uuid, uuid, text) IS
 'Closes the open digest of a user under a key and sends it as one notification of type summary; returns its id, NULL when there is none open or the user has left. Errors: 22004 NULL, 42501 not your workspace.';
+
+CREATE  FUNCTION "set_agent_budget"(
+	"workspace" uuid,
+	"period" TEXT,
+	"agent_id" uuid DEFAULT NULL,
+	"token_limit" bigint DEFAULT NULL,
+	"cost_limit" NUMERIC DEFAULT NULL,
+	"soft_limit_percentage" INT DEFAULT 80
+) RETURNS uuid
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'set_agent_budget_wrapper';
 
 CREATE  FUNCTION "set_notification_preference"(
 	"workspace" uuid,
@@ -637,6 +865,40 @@ COMMENT ON FUNCTION leaderboard(uuid, text, integer, uuid) IS
 
 COMMENT ON FUNCTION set_user_time_zone(uuid, uuid, text) IS
 'Says by which time zone a user''s days are counted, for windows and streaks, from now on; UTC without. For the user or a service. Errors: 22004 NULL, 22023 unknown zone, 42501 not a member, another user''s, or not your workspace.';
+
+CREATE  FUNCTION "settle_agent_budget"(
+	"workspace" uuid,
+	"reservation_id" uuid,
+	"tokens" bigint,
+	"cost" NUMERIC DEFAULT 0
+) RETURNS void
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'settle_agent_budget_wrapper';
+
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_seqscan = off;
+
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_bitmapscan = off;
+
+ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_sort = off;
+
+ALTER FUNCTION agent_budget_status(uuid, uuid) ROWS 10;
+
+COMMENT ON FUNCTION set_agent_budget(uuid, text, uuid, bigint, numeric, integer) IS
+'Sets how many tokens and how much money an agent may use in a period (day, week, month, by the calendar in UTC; total: once and for all); without an agent it is for all agents of the workspace together. Both limits NULL takes the budget away. At soft_limit_percentage (1 to 100, NULL: never) of a limit an alert is raised, once a period. Returns the budget''s id. Errors: 22004 NULL, 22023 bad value, 23503 unknown workspace or agent, 42501 not your workspace.';
+
+COMMENT ON FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) IS
+'Reserves tokens and money for an agent in every budget that it falls under, or in none; held for expires_after (a second to 30 days). One row: reservation_id and the least that is left; or, refused, the budget that it does not fit into, what is left in that, and when its period ends. Any number of sessions at once never reserve more than there is. The same idempotency_key again reserves nothing. Errors: 22004 NULL, 22023 bad value or a key of another call, 23503 unknown workspace or agent, 42501 not your workspace.';
+
+COMMENT ON FUNCTION settle_agent_budget(uuid, uuid, bigint, numeric) IS
+'Says what a reservation really came to, be it more than was reserved: that counts as used, in the periods in which it was reserved, and what was held is given back. An expired one can still be settled. Twice with the same amounts: no change. Errors: 22004 NULL, 22023 bad value, P0002 no such reservation, 55000 released, or settled with other amounts, 42501 not your workspace.';
+
+COMMENT ON FUNCTION release_agent_budget(uuid, uuid) IS
+'Gives a reservation back of which nothing was used. One that was released or has expired stays as it is. Errors: 22004 NULL, P0002 no such reservation, 55000 settled, 42501 not your workspace.';
+
+COMMENT ON FUNCTION agent_budget_status(uuid, uuid) IS
+'How the budgets of a workspace stand in their current periods (limits, used, reserved, when they start anew, when the soft limit was reached): those of an agent and those of all agents together, or all. Errors: 22004 NULL, 42501 not your workspace.';
 
 CREATE  FUNCTION "silence_alerts"(
 	"workspace" uuid,
@@ -689,6 +951,26 @@ ALTER FUNCTION upkeep_achievements(integer) SET enable_sort = off;
 
 COMMENT ON FUNCTION upkeep_achievements(integer) IS
 'Deletes metric events that were recorded more than raptorflow_codex.keep_metric_events_days ago, and days older than raptorflow_codex.keep_metric_days; up to batch rows of each. Returns what was done, to how many rows. Errors: 22004 NULL, 22023 batch out of bounds, 42501 no workspace entered.';
+
+CREATE  FUNCTION "upkeep_agents"(
+	"batch" INT DEFAULT 1000
+) RETURNS TABLE (
+	"done" TEXT,
+	"rows" bigint
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'upkeep_agents_wrapper';
+
+ALTER FUNCTION upkeep_agents(integer) SET enable_seqscan = off;
+
+ALTER FUNCTION upkeep_agents(integer) SET enable_bitmapscan = off;
+
+ALTER FUNCTION upkeep_agents(integer) SET enable_sort = off;
+
+COMMENT ON FUNCTION upkeep_agents(integer) IS
+'Puts back tasks of agents whose lease ran out, lets reservations of budgets expire, deletes what was finished more than raptorflow_codex.keep_agent_tasks_days ago; up to batch rows of each. Returns what was done, to how many rows. Errors: 22004 NULL, 22023 batch out of bounds, 42501 no workspace entered.';
 
 CREATE  FUNCTION "upkeep_alerts"(
 	"batch" INT DEFAULT 1000
