@@ -1,5 +1,37 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
+CREATE FUNCTION count_spending() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'count_spending_trigger';
+
+COMMENT ON FUNCTION count_spending() IS
+'Trigger of codex.campaign_spending: keeps the sum in codex.campaign_life, as its owner. Refuses (55000) what is more than the allocated budget of the campaign, spending in an archived one, and changes of a row; (22023) more money back than was spent.';
+
+CREATE FUNCTION keep_quest_tree() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'keep_quest_tree_trigger';
+
+COMMENT ON FUNCTION keep_quest_tree() IS
+'Trigger of campaign_quests, once a statement: refuses (22023) a parent of another campaign, and a quest with more than 1000 above it, also far below one that moves. Statements that change the tree of one campaign wait for each other.';
+
+CREATE FUNCTION follow_campaign() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'follow_campaign_trigger';
+
+COMMENT ON FUNCTION follow_campaign() IS
+'Trigger AFTER UPDATE of a campaign: keeps codex.campaign_life and adds to codex.campaign_history, as the owner of these tables. Refuses (55000) a status that does not follow where codex.campaign_policies guards it, and a budget below what is spent.';
+
+CREATE FUNCTION keep_cohort_shares() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'keep_cohort_shares_trigger';
+
+COMMENT ON FUNCTION keep_cohort_shares() IS
+'Trigger of campaign_cohorts, once a statement: refuses (22023) shares of a campaign''s cohorts that rise above 100 percent in all. Statements that raise shares of one campaign wait for each other.';
+
 CREATE FUNCTION queue_delivery() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -7,6 +39,29 @@ AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
 
 COMMENT ON FUNCTION queue_delivery() IS
 'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
+
+CREATE FUNCTION check_time_zone() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
+
+COMMENT ON FUNCTION check_time_zone() IS
+'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
+
+CREATE FUNCTION refuse_ledger_change() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
+
+COMMENT ON FUNCTION refuse_ledger_change() IS
+'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
+
+CREATE FUNCTION follow_alert() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'follow_alert_trigger';
+
+COMMENT ON FUNCTION follow_alert() IS
+'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
 
 CREATE FUNCTION check_achievement_rule() RETURNS trigger
 LANGUAGE c
@@ -22,29 +77,6 @@ AS 'MODULE_PATHNAME', 'keep_achievement_metrics_trigger';
 
 COMMENT ON FUNCTION keep_achievement_metrics() IS
 'Trigger AFTER INSERT OR UPDATE of an achievement: keeps in codex.achievement_metrics, as the owner of that table, which metrics it depends on while it is active.';
-
-CREATE FUNCTION refuse_ledger_change() RETURNS trigger
-LANGUAGE c
-AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
-
-COMMENT ON FUNCTION refuse_ledger_change() IS
-'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
-
-CREATE FUNCTION check_time_zone() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
-
-COMMENT ON FUNCTION check_time_zone() IS
-'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
-
-CREATE FUNCTION follow_alert() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'follow_alert_trigger';
-
-COMMENT ON FUNCTION follow_alert() IS
-'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
 
 CREATE  FUNCTION "add_to_digest"(
 	"workspace" uuid,
@@ -118,6 +150,47 @@ AS 'MODULE_PATHNAME', 'alert_sla_wrapper';
 
 COMMENT ON FUNCTION alert_sla(uuid, timestamptz, timestamptz) IS
 'How fast the alerts of a workspace were answered that opened or reopened from p_from (included) to p_to (excluded), by severity: how many opened, were acknowledged and resolved, and the mean (MTTA, MTTR), median and 95th percentile (percentile_cont) of the seconds until then. Errors: 22004 NULL, 22023 p_to before p_from, 42501 not your workspace.';
+
+CREATE  FUNCTION "campaign_progress"(
+	"campaign" uuid
+) RETURNS NUMERIC
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'campaign_progress_wrapper';
+
+CREATE  FUNCTION "campaign_state"(
+	"campaign" uuid
+) RETURNS TABLE (
+	"status" TEXT,
+	"version" INT,
+	"since" timestamp with time zone,
+	"allocated" NUMERIC,
+	"spent" NUMERIC,
+	"remaining" NUMERIC
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'campaign_state_wrapper';
+
+COMMENT ON FUNCTION campaign_progress(uuid) IS
+'How much of a campaign is done, in percent with two decimals, cut off: of its quests without parts, those that are completed. NULL when it has no quest. Errors: 22004 NULL, P0002 no such campaign here.';
+
+COMMENT ON FUNCTION campaign_state(uuid) IS
+'Where a campaign stands: its status, at which version and since when; what is allocated, spent, and left. Errors: 22004 NULL, P0002 no such campaign here.';
+
+CREATE  FUNCTION "campaign_transitions"(
+	"campaign" uuid
+) RETURNS TABLE (
+	"to_status" TEXT,
+	"allowed" bool,
+	"missing" TEXT[]
+)
+STABLE PARALLEL RESTRICTED
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'campaign_transitions_wrapper';
 
 CREATE  FUNCTION "cancel_agent_task"(
 	"workspace" uuid,
@@ -653,6 +726,20 @@ SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'reopen_alert_wrapper';
 
+CREATE  FUNCTION "reparent_quest"(
+	"quest" uuid,
+	"parent" uuid DEFAULT NULL,
+	"quest_order" INT DEFAULT NULL,
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS bool
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'reparent_quest_wrapper';
+
+COMMENT ON FUNCTION reparent_quest(uuid, uuid, integer, text) IS
+'Hangs a quest, with all that is below it, under another quest of its campaign (NULL: the top), and gives it a place among others (quest_order; NULL leaves it). Returns whether anything changed. Sessions that move quests of one workspace wait for each other. Errors: 22004 NULL quest, 22023 a parent that is the quest itself or below it, of another campaign, or too deep (more than 1000 above a quest), P0002 no such quest here, 23503 no such parent.';
+
 CREATE  FUNCTION "requeue_agent_task"(
 	"workspace" uuid,
 	"task_id" uuid
@@ -915,6 +1002,49 @@ SET search_path TO pg_catalog, pg_temp
 LANGUAGE c
 AS 'MODULE_PATHNAME', 'silence_alerts_wrapper';
 
+CREATE  FUNCTION "spend_campaign_budget"(
+	"campaign" uuid,
+	"amount" NUMERIC,
+	"description" TEXT,
+	"spent_on" date DEFAULT NULL,
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS TABLE (
+	"spending_id" uuid,
+	"spent" NUMERIC,
+	"remaining" NUMERIC
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'spend_campaign_budget_wrapper';
+
+COMMENT ON FUNCTION spend_campaign_budget(uuid, numeric, text, date, text) IS
+'Writes down what a campaign spends, if its allocated budget has that much left; a negative amount is money that came back. Gives the row''s id, what is spent in all, and what is left. Sessions that spend for one campaign wait for each other. Errors: 22004 NULL, 22023 amount of 0 or no number, more back than was spent, blank description, P0002 no such campaign here, 55000 more than is left, no allocated budget, an archived campaign.';
+
+CREATE  FUNCTION "transition_campaign"(
+	"campaign" uuid,
+	"to_status" TEXT,
+	"actor" uuid DEFAULT NULL,
+	"reason" TEXT DEFAULT NULL,
+	"expected_version" INT DEFAULT NULL,
+	"idempotency_key" TEXT DEFAULT NULL
+) RETURNS TABLE (
+	"previous_status" TEXT,
+	"status" TEXT,
+	"version" INT,
+	"changed_at" timestamp with time zone
+)
+VOLATILE PARALLEL UNSAFE
+SET search_path TO pg_catalog, pg_temp
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'transition_campaign_wrapper';
+
+COMMENT ON FUNCTION transition_campaign(uuid, text, uuid, text, integer, text) IS
+'Takes a campaign to its next status (draft, planning, active or paused, completed, archived), and keeps who did it and why in codex.campaign_history. Becoming active asks for both dates, the end not over, a quest and an allocated budget; becoming completed, that it has begun. Refused when expected_version is not the version that it is at. Gives the status before and now, the new version, and when. Errors: 22004 NULL, 22023 no such status, blank reason, version below 1, P0002 no such campaign here, 42501 actor not a member or not the caller, 55000 no such step, a condition not met, another version.';
+
+COMMENT ON FUNCTION campaign_transitions(uuid) IS
+'What a campaign can become: for each status whether its conditions are met, and which are not. Errors: 22004 NULL, P0002 no such campaign here.';
+
 CREATE  FUNCTION "unfit_achievements"(
 	"workspace" uuid DEFAULT NULL
 ) RETURNS TABLE (
@@ -1030,6 +1160,7 @@ DECLARE
         'queue_delivery', 'check_time_zone', 'follow_alert', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         'check_achievement_rule', 'keep_achievement_metrics', 'refuse_ledger_change',
+        'follow_campaign', 'keep_quest_tree', 'keep_cohort_shares', 'count_spending',
         -- what migrations ask
         'rule_metrics',
         -- the context

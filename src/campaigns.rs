@@ -1,10 +1,40 @@
-//! Campaigns: the time of the last change of a campaign follows its quests and cohorts.
+//! Campaigns: their life from draft to archive, their quests, cohorts and money.
+//!
+//! ```text
+//! draft ──► planning ──► active ◄──► paused
+//!                          └───┬───────┘
+//!                          completed ──► archived
+//! ```
+//!
+//! | part | what it does |
+//! |---|---|
+//! | this file | `updated_at` of a campaign follows its quests and cohorts |
+//! | [`steps`] | from one status to the next, and under which conditions |
+//! | [`history`] | the trigger behind every change of status or budget |
+//! | [`quests`] | quests are a tree: of one campaign, without cycles, not too deep |
+//! | [`cohorts`] | the shares of a campaign's cohorts are 100 percent at most |
+//! | [`spending`] | what is spent never exceeds what is allocated |
+//! | [`reading`] | progress and state |
+//! | [`rows`] | the rows that a statement changed |
+//!
+//! What must not be exceeded is kept by triggers, whoever writes. They check after they have locked the campaign
+//! itself, and with a snapshot taken after the lock: two sessions that each add a part see each other. First the
+//! campaign, then what belongs to it: so nobody waits in a circle. In REPEATABLE READ the second of two
+//! gets 40001, because every one of these changes writes to the campaign's row.
+
+mod cohorts;
+mod history;
+mod quests;
+mod reading;
+mod rows;
+mod spending;
+mod steps;
 
 use crate::error::{CodexError, Outcome};
-use crate::row_triggers::column_of_type;
 use crate::{statement, trigger_function};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use rows::each_row;
 use std::collections::BTreeSet;
 
 statement!(
@@ -78,32 +108,15 @@ fn collect(
     rows: *mut pg_sys::Tuplestorestate,
     campaigns: &mut BTreeSet<[u8; 16]>,
 ) -> Outcome<()> {
-    if rows.is_null() {
-        return Ok(());
-    }
-    // SAFETY: Postgres keeps the relation open and the transition table alive while the trigger function runs.
-    // The table is read through a read pointer of our own, rewound first, as other triggers of the statement may
-    // read it, too; the slot has the shape of the rows, and each value is copied before the next row is fetched.
-    unsafe {
-        let shape = (*data.tg_relation).rd_att;
-        let Some(column) = column_of_type(shape, "campaign_id", pg_sys::UUIDOID) else {
-            return Err(CodexError::wrong_state(
-                "the trigger function update_campaign_timestamp needs a table with a column campaign_id of type uuid",
-            ));
-        };
-        let pointer = pg_sys::tuplestore_alloc_read_pointer(rows, pg_sys::EXEC_FLAG_REWIND as i32);
-        pg_sys::tuplestore_select_read_pointer(rows, pointer);
-        pg_sys::tuplestore_rescan(rows);
-        let slot = pg_sys::MakeSingleTupleTableSlot(shape, &raw const pg_sys::TTSOpsMinimalTuple);
-        while pg_sys::tuplestore_gettupleslot(rows, true, false, slot) {
-            pg_sys::slot_getsomeattrs_int(slot, column.get() as i32);
-            let index = column.get() - 1;
-            let is_null = *(*slot).tts_isnull.add(index);
-            if let Some(id) = pgrx::Uuid::from_datum(*(*slot).tts_values.add(index), is_null) {
+    each_row(
+        data,
+        rows,
+        [("campaign_id", pg_sys::UUIDOID)],
+        |row, [campaign]| {
+            if let Some(id) = row.get::<pgrx::Uuid>(campaign) {
                 campaigns.insert(*id.as_bytes());
             }
-        }
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
-    }
-    Ok(())
+            Ok(())
+        },
+    )
 }

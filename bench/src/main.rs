@@ -19,6 +19,7 @@ mod compare;
 mod engines_achievements;
 mod engines_agents;
 mod engines_alerts;
+mod engines_campaigns;
 mod engines_departures;
 mod engines_notifications;
 mod engines_signals;
@@ -42,6 +43,7 @@ const AT_THE_LARGEST_SIZE: &[fn(&mut Bench) -> Result<()>] = &[
     engines_achievements::at_once,
     engines_agents::at_once,
     engines_notifications::at_once,
+    engines_campaigns::at_once,
 ];
 
 /// What stops a run.
@@ -89,6 +91,7 @@ fn main() -> Result<()> {
         engines_achievements::measure(&mut bench)?;
         engines_agents::measure(&mut bench)?;
         engines_alerts::measure(&mut bench)?;
+        engines_campaigns::measure(&mut bench)?;
         engines_notifications::measure(&mut bench)?;
         engines_departures::measure(&mut bench)?;
     }

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | works for | one user of a workspace | a workspace, whoever is behind it |
 //! | the workspace's work (campaigns, quests, signals, alerts …) | reads and writes | reads and writes |
+//! | history and spending of campaigns | reads | reads; adds to the spending |
 //! | achievements, performance of agents | reads | reads and writes |
 //! | unlocks and stats | reads the own | reads and writes |
 //! | notifications | reads the own, marks them as read | reads and writes |
@@ -157,6 +158,10 @@ const RULES: &[Rule] = &[
     rule("public.system_alerts", WORK, WORK),
     rule("public.user_notifications", MARK_AS_READ, WORK),
     rule("codex.requests", REMEMBER, WORK),
+    rule("codex.campaign_policies", READ, WORK),
+    rule("codex.campaign_life", READ, READ),
+    rule("codex.campaign_history", READ, READ),
+    rule("codex.campaign_spending", READ, READ_AND_ADD),
     rule("codex.alert_silences", SILENCE, WORK),
     rule("codex.alert_policies", READ, WORK),
     rule("codex.alert_fan_out", READ, WORK),
@@ -204,6 +209,9 @@ const MEMBER_FUNCTIONS: &[&str] = &[
     "agent_budget_status",
     "agent_performance_summary",
     "alert_sla",
+    "campaign_progress",
+    "campaign_state",
+    "campaign_transitions",
     "create_insight_from_signals",
     "create_system_alert",
     "dismiss_alert",
@@ -225,11 +233,13 @@ const MEMBER_FUNCTIONS: &[&str] = &[
     "mark_notification_as_read",
     "mark_notifications",
     "reopen_alert",
+    "reparent_quest",
     "resolve_alert",
     "set_notification_preference",
     "set_quiet_hours",
     "silence_alerts",
     "set_user_time_zone",
+    "transition_campaign",
 ];
 
 /// Functions that a service role may call besides.
@@ -261,6 +271,7 @@ const SERVICE_FUNCTIONS: &[&str] = &[
     "refresh_insights",
     "send_user_notification",
     "send_user_notifications",
+    "spend_campaign_budget",
     "unfit_achievements",
     "unlock_achievement",
     "upkeep_agents",
@@ -893,6 +904,7 @@ DECLARE
         'queue_delivery', 'check_time_zone', 'follow_alert', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         'queue_delivery', 'check_time_zone', 'update_campaign_timestamp', 'update_experience_level', 'calculate_move_success_rate',
         'check_achievement_rule', 'keep_achievement_metrics', 'refuse_ledger_change',
+        'follow_campaign', 'keep_quest_tree', 'keep_cohort_shares', 'count_spending',
         -- what migrations ask
         'rule_metrics',
         -- the context

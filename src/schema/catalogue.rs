@@ -154,6 +154,40 @@ pub const ALL: &[Migration] = &[
         ],
     },
     Migration {
+        version: 20,
+        name: "campaign_life",
+        body: text!("020_campaign_life"),
+        tables: &[
+            "codex.campaign_policies",
+            "codex.campaign_life",
+            "codex.campaign_history",
+            "codex.campaign_spending",
+        ],
+        adds: &[
+            ("public.campaigns", "trigger", "campaigns_followed"),
+            (
+                "public.campaign_quests",
+                "trigger",
+                "campaign_quests_tree_insert",
+            ),
+            (
+                "public.campaign_quests",
+                "trigger",
+                "campaign_quests_tree_update",
+            ),
+            (
+                "public.campaign_cohorts",
+                "trigger",
+                "campaign_cohorts_shares_insert",
+            ),
+            (
+                "public.campaign_cohorts",
+                "trigger",
+                "campaign_cohorts_shares_update",
+            ),
+        ],
+    },
+    Migration {
         version: 21,
         name: "alert_life",
         body: text!("021_alert_life"),

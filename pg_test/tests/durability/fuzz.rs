@@ -43,6 +43,9 @@ const POOLS: &[(&str, &str)] = &[
     ("agent", "SELECT id::text FROM public.agent_registry"),
     ("achievement", "SELECT id::text FROM public.achievements"),
     ("campaign", "SELECT id::text FROM public.campaigns"),
+    ("quest", "SELECT id::text FROM public.campaign_quests"),
+    ("parent", "SELECT id::text FROM public.campaign_quests"),
+    ("actor", "SELECT id::text FROM public.users"),
     ("alert", "SELECT id::text FROM public.system_alerts"),
     ("notification", "SELECT id::text FROM public.user_notifications"),
     ("signal", "SELECT id::text FROM public.intelligence_signals"),
@@ -85,6 +88,12 @@ const WORDS: &[&str] = &[
     "slack",
     "sms",
     "push",
+    "draft",
+    "planning",
+    "active",
+    "paused",
+    "completed",
+    "archived",
     "urgent",
     "normal",
     "up",
@@ -567,7 +576,14 @@ struct Plan {
     commit: bool,
 }
 
-fn plan(dice: &mut Dice, pools: &Pools, functions: &[Function], callers: usize) -> Plan {
+/// `first`: the function that is called first, so that none is left to chance alone.
+fn plan(
+    dice: &mut Dice,
+    pools: &Pools,
+    functions: &[Function],
+    callers: usize,
+    first: Option<usize>,
+) -> Plan {
     let mut before = Vec::new();
     let mischief = dice.once_in(12);
     // The last caller is the superuser.
@@ -595,10 +611,13 @@ fn plan(dice: &mut Dice, pools: &Pools, functions: &[Function], callers: usize) 
     }
     let mut commit = dice.once_in(2) && !mischief;
     let calls = (0..=dice.below(6))
-        .map(|_| {
+        .map(|turn| {
             let mut chosen = dice.below(functions.len());
             while functions[chosen].is_rare && !dice.once_in(12) {
                 chosen = dice.below(functions.len());
+            }
+            if let (0, Some(first)) = (turn, first) {
+                chosen = first;
             }
             commit &= !functions[chosen].changes_schema;
             (chosen, call(dice, pools, &functions[chosen]))
@@ -766,8 +785,11 @@ fn no_call_crashes_the_server_or_ends_in_an_internal_error() {
                 let mut dice = Dice::new(seed, number as u64);
                 let mut own = Outcome::default();
                 let mut made = 0;
+                // The sessions share the functions out among them, twice over.
+                let mut firsts = (0..functions.len() * 2).skip(number).step_by(SESSIONS);
                 while made < calls / SESSIONS {
-                    let plan = plan(&mut dice, pools, functions, callers.len());
+                    let first = firsts.next().map(|turn| turn % functions.len());
+                    let plan = plan(&mut dice, pools, functions, callers.len(), first);
                     made += plan.calls.len();
                     let (client, before) = &mut callers[plan.caller];
                     if run(&plan, client, functions, &mut own) {

@@ -16,6 +16,8 @@ mod agent_task_model;
 mod agent_tasks;
 mod alert_model;
 mod alerts;
+mod campaign_model;
+mod campaigns;
 mod delivery;
 mod delivery_model;
 mod departures;

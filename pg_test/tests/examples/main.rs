@@ -85,10 +85,10 @@ fn the_five_workflows_of_the_demo_run_to_their_end() {
     assert_eq!(count("public.moves"), 156);
     assert_eq!(
         count("public.campaigns"),
-        12 + 1,
-        "twelve, and the one of the first workflow"
+        12 + 2,
+        "twelve, the one of the first workflow, and the one whose life is shown"
     );
-    assert_eq!(count("public.campaign_quests"), 12 * 4 + 3);
+    assert_eq!(count("public.campaign_quests"), 12 * 4 + 3 + 4);
     let roster = std::fs::read_to_string(project().join("examples/sql/agent_roster.tsv"))
         .expect("the roster");
     let agents = i64::try_from(roster.lines().count() - 1).expect("a small number");

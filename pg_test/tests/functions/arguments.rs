@@ -24,6 +24,9 @@ const PRODUCT: &[&str] = &[
     "alert_sla",
     "cancel_agent_task",
     "claim_agent_tasks",
+    "campaign_progress",
+    "campaign_state",
+    "campaign_transitions",
     "claim_notifications",
     "complete_agent_task",
     "complete_delivery",
@@ -61,6 +64,7 @@ const PRODUCT: &[&str] = &[
     "record_metric_event",
     "release_agent_budget",
     "requeue_agent_task",
+    "reparent_quest",
     "requeue_delivery",
     "reconcile_points",
     "refresh_insights",
@@ -76,6 +80,8 @@ const PRODUCT: &[&str] = &[
     "settle_agent_budget",
     "silence_alerts",
     "upkeep_agents",
+    "spend_campaign_budget",
+    "transition_campaign",
     "upkeep_alerts",
     "set_user_time_zone",
     "unfit_achievements",
@@ -167,6 +173,13 @@ fn hostile(kind: &str) -> &'static [&'static str] {
             "'4713-01-01 00:00:00+00 BC'",
             "'294276-12-31 23:59:59.999999+00'",
             "'epoch'",
+        ],
+        "date" => &[
+            "NULL",
+            "'infinity'",
+            "'-infinity'",
+            "'4713-01-01 BC'",
+            "'5874897-12-31'",
         ],
         "interval" => &[
             "NULL",
@@ -303,6 +316,17 @@ impl Good {
             &[&acme],
         );
         let campaign = campaign(admin, acme);
+        admin
+            .execute(
+                "UPDATE public.campaigns SET allocated_budget_amount = 100 WHERE id = $1",
+                &[&campaign],
+            )
+            .unwrap();
+        let quest: Uuid = value(
+            admin,
+            "INSERT INTO public.campaign_quests (workspace_id, campaign_id, name) VALUES ($1, $2, 'Quest') RETURNING id",
+            &[&acme, &campaign],
+        );
         let quoted = |id: Uuid| format!("'{id}'");
         let mut good = BTreeMap::new();
         for (name, literal) in [
@@ -314,6 +338,11 @@ impl Good {
             ("p_created_by", quoted(anna)),
             ("p_agent_id", quoted(agent)),
             ("p_campaign_id", quoted(campaign)),
+            ("campaign", quoted(campaign)),
+            ("to_status", "'planning'".into()),
+            ("quest", quoted(quest)),
+            ("amount", "1.50".into()),
+            ("description", "'Description'".into()),
             ("p_achievement_id", quoted(achievement)),
             ("p_alert_id", quoted(alert)),
             ("p_notification_id", quoted(notification)),

@@ -25,6 +25,10 @@ pub const WORKSPACE_TABLES: &[&str] = &[
     "codex.insight_signals",
     "public.system_alerts",
     "public.user_notifications",
+    "codex.campaign_policies",
+    "codex.campaign_life",
+    "codex.campaign_history",
+    "codex.campaign_spending",
     "codex.alert_silences",
     "codex.alert_policies",
     "codex.alert_fan_out",
@@ -268,6 +272,15 @@ fn fill(admin: &mut Client, workspace: Uuid, users: &[Uuid], agent: Uuid, word: 
         "INSERT INTO codex.insight_signals (workspace_id, insight_id, signal_id, source, confidence_score, age_days, half_life_days, faded_confidence, counted)
          VALUES (:w, '{insight}', '{signal}', 'a', 90, 0, 30, 90, true) RETURNING signal_id"
     ));
+    one(&format!(
+        "UPDATE public.campaigns SET allocated_budget_amount = 100, status = 'planning' WHERE workspace_id = :w AND id = '{campaign}' RETURNING id"
+    ));
+    one(&format!(
+        "INSERT INTO codex.campaign_spending (workspace_id, campaign_id, amount, description) VALUES (:w, '{campaign}', 1, ':word ads') RETURNING id"
+    ));
+    one(
+        "INSERT INTO codex.campaign_policies (workspace_id, guard_updates) VALUES (:w, false) RETURNING workspace_id",
+    );
     let alert = one(
         "INSERT INTO public.system_alerts (workspace_id, alert_type, severity_level, title) VALUES (:w, 'error', 'critical', ':word alert') RETURNING id",
     );
