@@ -243,12 +243,11 @@ statement!(
         periods!("\nFOR NO KEY UPDATE OF p")
 );
 statement!(
-    LOCK_PERIODS(UUID, UUID_ARRAY) = "
+    LOCK_PERIOD(UUID, UUID) = "
 SELECT p.id
 FROM codex.agent_budget_periods AS p
 WHERE p.workspace_id = $1
-  AND p.id = ANY ($2)
-ORDER BY p.id
+  AND p.id = $2
 FOR NO KEY UPDATE"
 );
 
@@ -506,6 +505,7 @@ pub fn forget(
     Ok(gone as i64)
 }
 
+/// Locks periods one by one, in the order of their ids: they are few.
 fn lock<'a>(
     client: &mut SpiClient<'_>,
     workspace: Uuid,
@@ -514,12 +514,11 @@ fn lock<'a>(
     let mut periods: Vec<Uuid> = periods.copied().collect();
     periods.sort_unstable();
     periods.dedup();
-    if periods.is_empty() {
-        return Ok(());
+    for period in periods {
+        LOCK_PERIOD.with(|statement| {
+            statement.write(client, &[workspace.into(), period.into()], |_| Ok(()))
+        })?;
     }
-    LOCK_PERIODS.with(|statement| {
-        statement.write(client, &[workspace.into(), periods.into()], |_| Ok(()))
-    })?;
     Ok(())
 }
 
@@ -1072,7 +1071,6 @@ extension_sql!(
     r#"
 ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_seqscan = off;
 ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_bitmapscan = off;
-ALTER FUNCTION reserve_agent_budget(uuid, uuid, bigint, numeric, interval, text) SET enable_sort = off;
 ALTER FUNCTION agent_budget_status(uuid, uuid) ROWS 10;
 COMMENT ON FUNCTION set_agent_budget(uuid, text, uuid, bigint, numeric, integer) IS
 'Sets how many tokens and how much money an agent may use in a period (day, week, month, by the calendar in UTC; total: once and for all); without an agent it is for all agents of the workspace together. Both limits NULL takes the budget away. At soft_limit_percentage (1 to 100, NULL: never) of a limit an alert is raised, once a period. Returns the budget''s id. Errors: 22004 NULL, 22023 bad value, 23503 unknown workspace or agent, 42501 not your workspace.';

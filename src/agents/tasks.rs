@@ -264,8 +264,7 @@ JOIN public.agent_assignments AS g
     ON g.workspace_id = t.workspace_id
     AND g.id = t.assignment_id
 JOIN public.agent_registry AS r
-    ON r.id = t.agent_id
-ORDER BY t.id"
+    ON r.id = t.agent_id"
 );
 statement!(
     /// Takes the claim of one task back: it is cancelled, or waits until `due_at`.
@@ -430,7 +429,10 @@ impl Claim<'_> {
                 Ok(Some((one, assignment, is_active)))
             })
         })?;
-        for (one, assignment, is_active) in found.into_iter().flatten() {
+        // Here, and not by ORDER BY: the planner, told not to sort, would read all tasks in this order.
+        let mut found: Vec<_> = found.into_iter().flatten().collect();
+        found.sort_unstable_by_key(|(one, ..)| *one.task.as_bytes());
+        for (one, assignment, is_active) in found {
             let (reason, until) = match assignment.as_str() {
                 "active" if is_active => {
                     claimed.push(one);
