@@ -654,7 +654,8 @@ COMMENT ON FUNCTION mark_all_notifications_read(uuid, timestamptz) IS
     requires = [mark_notification_as_read, mark_all_notifications_read]
 );
 
-// The order is that of user_notifications_unread_idx, whose CASE this is.
+// The order is that of user_notifications_unread_list_idx (user_notifications_unread_idx before migration 022), whose CASE
+// this is.
 macro_rules! unread_notifications {
     ($($condition:literal)?) => {
         concat!(

@@ -28,10 +28,10 @@ const FOLDERS: &[&str] = &["inbox", "archive"];
 /// What can be made of a notification.
 const MARKS: &[&str] = &["seen", "read", "unread", "archived", "unarchived"];
 
-// The order is that of user_notifications_inbox_idx and user_notifications_archive_idx. The inner LIMIT is a
-// number for the planner's sake: see `list_statement!`.
+// The order is that of user_notifications_inbox_idx, of which each folder is a stretch. The inner LIMIT is a number for
+// the planner's sake: see `list_statement!`.
 macro_rules! page {
-    ($archived:literal) => {
+    ($inbox:literal) => {
         concat!(
             "
 SELECT *
@@ -53,8 +53,8 @@ FROM (
     FROM public.user_notifications AS n
     WHERE n.user_id = $1
       AND n.workspace_id = $2
-      AND n.archived_at ",
-            $archived,
+      AND (n.archived_at IS NULL) IS ",
+            $inbox,
             "
       AND (CASE WHEN n.created_at IS NULL THEN '-infinity'::timestamptz ELSE n.created_at END, n.id) < ($3, $4)
       AND (n.expires_at IS NULL OR n.expires_at > $5)
@@ -68,8 +68,8 @@ LIMIT $6"
     };
 }
 
-statement!(INBOX(UUID, UUID, TIMESTAMPTZ, UUID, TIMESTAMPTZ, INT8) = page!("IS NULL"));
-statement!(ARCHIVE(UUID, UUID, TIMESTAMPTZ, UUID, TIMESTAMPTZ, INT8) = page!("IS NOT NULL"));
+statement!(INBOX(UUID, UUID, TIMESTAMPTZ, UUID, TIMESTAMPTZ, INT8) = page!("TRUE"));
+statement!(ARCHIVE(UUID, UUID, TIMESTAMPTZ, UUID, TIMESTAMPTZ, INT8) = page!("FALSE"));
 
 /// A place in a list: the time and the id of a row, as `<microseconds>.<id>`.
 fn place(cursor: Option<&str>) -> Outcome<(TimestampWithTimeZone, Uuid)> {

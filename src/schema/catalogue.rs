@@ -19,6 +19,9 @@ pub struct Migration {
     /// What it adds to tables of older migrations: relation, kind and name, as in `sql/shape.tsv`. Before it is
     /// applied, nobody expects these.
     pub adds: &'static [(&'static str, &'static str, &'static str)],
+    /// What it takes away from tables of older migrations: relation, kind, name and definition, as `sql/shape.tsv` had
+    /// it. Before it is applied, these are expected.
+    pub drops: &'static [(&'static str, &'static str, &'static str, &'static str)],
 }
 
 /// What a migration is made of.
@@ -59,6 +62,7 @@ pub const ALL: &[Migration] = &[
         body: Body::Foundation,
         tables: &["codex.migrations", "codex.roles", "codex.adopted"],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 11,
@@ -66,6 +70,7 @@ pub const ALL: &[Migration] = &[
         body: Body::MendLegacy,
         tables: &[],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 12,
@@ -73,6 +78,7 @@ pub const ALL: &[Migration] = &[
         body: Body::ArchiveUnused,
         tables: &[],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 13,
@@ -86,6 +92,7 @@ pub const ALL: &[Migration] = &[
             "public.campaign_cohorts",
         ],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 14,
@@ -97,6 +104,7 @@ pub const ALL: &[Migration] = &[
             "public.user_stats",
         ],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 15,
@@ -110,6 +118,7 @@ pub const ALL: &[Migration] = &[
             "codex.agent_executions",
         ],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 16,
@@ -121,6 +130,7 @@ pub const ALL: &[Migration] = &[
             "codex.insight_signals",
         ],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 17,
@@ -128,6 +138,7 @@ pub const ALL: &[Migration] = &[
         body: text!("017_alerts_and_notifications"),
         tables: &["public.system_alerts", "public.user_notifications"],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 18,
@@ -135,6 +146,7 @@ pub const ALL: &[Migration] = &[
         body: text!("018_requests"),
         tables: &["codex.requests"],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 19,
@@ -152,6 +164,7 @@ pub const ALL: &[Migration] = &[
             ("public.achievements", "trigger", "achievements_a_rule"),
             ("public.achievements", "trigger", "achievements_metrics"),
         ],
+        drops: &[],
     },
     Migration {
         version: 20,
@@ -186,6 +199,7 @@ pub const ALL: &[Migration] = &[
                 "campaign_cohorts_shares_update",
             ),
         ],
+        drops: &[],
     },
     Migration {
         version: 21,
@@ -212,6 +226,7 @@ pub const ALL: &[Migration] = &[
             ("public.system_alerts", "trigger", "system_alerts_opened"),
             ("public.system_alerts", "trigger", "system_alerts_changed"),
         ],
+        drops: &[],
     },
     Migration {
         version: 22,
@@ -235,12 +250,7 @@ pub const ALL: &[Migration] = &[
             (
                 "public.user_notifications",
                 "index",
-                "user_notifications_archive_idx",
-            ),
-            (
-                "public.user_notifications",
-                "index",
-                "user_notifications_counts_idx",
+                "user_notifications_unread_list_idx",
             ),
             (
                 "public.user_notifications",
@@ -263,6 +273,20 @@ pub const ALL: &[Migration] = &[
                 "user_notifications_deleted",
             ),
         ],
+        drops: &[
+            (
+                "public.user_notifications",
+                "index",
+                "user_notifications_unread_idx",
+                "CREATE INDEX user_notifications_unread_idx ON public.user_notifications USING btree (user_id, workspace_id, ( CASE priority_level WHEN 'urgent'::text THEN 0 WHEN 'high'::text THEN 1 WHEN 'low'::text THEN 3 ELSE 2 END), created_at DESC NULLS LAST) WHERE (NOT is_read)",
+            ),
+            (
+                "public.user_notifications",
+                "index",
+                "user_notifications_user_id_idx",
+                "CREATE INDEX user_notifications_user_id_idx ON public.user_notifications USING btree (user_id)",
+            ),
+        ],
     },
     Migration {
         version: 23,
@@ -275,6 +299,7 @@ pub const ALL: &[Migration] = &[
             "codex.budget_reservations",
         ],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 24,
@@ -303,6 +328,7 @@ pub const ALL: &[Migration] = &[
                 "intelligence_signals_fading_idx",
             ),
         ],
+        drops: &[],
     },
     Migration {
         version: 25,
@@ -310,6 +336,7 @@ pub const ALL: &[Migration] = &[
         body: text!("025_departures"),
         tables: &["codex.departures"],
         adds: &[],
+        drops: &[],
     },
     Migration {
         version: 26,
@@ -321,6 +348,7 @@ pub const ALL: &[Migration] = &[
             "index",
             "agent_executions_recorded_at_idx",
         )],
+        drops: &[],
     },
 ];
 
@@ -352,6 +380,22 @@ pub fn version_of_table(table: &str) -> Option<i32> {
     ALL.iter()
         .find(|migration| migration.tables.contains(&table))
         .map(|migration| migration.version)
+}
+
+/// What the migrations after `version` take away: expected until then.
+pub fn dropped_after(version: i32) -> impl Iterator<Item = Definition> {
+    ALL.iter()
+        .filter(move |migration| migration.version > version)
+        .flat_map(|migration| migration.drops)
+        .map(|(relation, kind, name, text)| Definition {
+            relation: (*relation).to_string(),
+            kind: (*kind).to_string(),
+            name: (*name).to_string(),
+            text: (*text).to_string(),
+        })
+        .filter(move |definition| {
+            version_of_table(&definition.relation).is_some_and(|made| made <= version)
+        })
 }
 
 /// The migration that makes a definition: that of its table, unless a later one adds it.

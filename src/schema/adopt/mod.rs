@@ -225,6 +225,7 @@ pub fn expected_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
             catalogue::version_of(definition).is_none_or(|version| version <= expected_version)
         })
         .cloned()
+        .chain(catalogue::dropped_after(expected_version))
         .collect();
     let readable = match database::oid_of(client, "codex.adopted")? {
         Some(oid) => database::has_table_privilege(client, oid, "SELECT")?,

@@ -169,10 +169,17 @@ pub fn plan(
         ));
         return Ok(plan);
     }
+    let made_by = catalogue::version_of_table(name);
+    let dropped: Vec<Definition> = made_by
+        .into_iter()
+        .flat_map(catalogue::dropped_after)
+        .filter(|definition| definition.relation == name)
+        .collect();
     let expected: Vec<&Definition> = shape::EXPECTED_TABLES
         .iter()
         .filter(|definition| definition.relation == name)
-        .filter(|definition| catalogue::version_of(definition) == catalogue::version_of_table(name))
+        .filter(|definition| catalogue::version_of(definition) == made_by)
+        .chain(&dropped)
         .collect();
     drop_old_triggers(client, &table, &mut plan)?;
     for definition in expected
