@@ -426,6 +426,17 @@ impl Migration {
         }
     }
 
+    /// What it makes, in words.
+    pub fn in_words(&self) -> String {
+        let mut added_to: Vec<&str> = self.tables_added_to().collect();
+        added_to.dedup();
+        match (self.tables, added_to.as_slice()) {
+            ([], []) => "makes no table".to_string(),
+            ([], added_to) => format!("adds to {}", added_to.join(", ")),
+            (tables, _) => format!("makes {}", tables.join(", ")),
+        }
+    }
+
     /// The file a person would look at.
     pub fn file(&self) -> String {
         match self.body {

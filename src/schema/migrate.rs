@@ -148,8 +148,12 @@ fn run(
                         .chain(migration.tables_added_to())
                         .chain(migration.tables_read_under_lock().iter().copied())
                 });
-                for table in concerned {
-                    let there = database::oid_of(client, table)?;
+                let older = pending
+                    .iter()
+                    .filter(|migration| is_pending(migration))
+                    .flat_map(|migration| legacy::tables_of(&migration.body));
+                for table in concerned.map(str::to_string).chain(older) {
+                    let there = database::oid_of(client, &table)?;
                     wanted.extend(there.map(|table| (table, Mode::BlockAll)));
                 }
                 locks::take(client, &wanted, "codex.migrate()")?;
@@ -275,6 +279,16 @@ impl Steps {
         }
         let mut in_the_way = Vec::new();
         for migration in pending {
+            match migration.body {
+                Body::MendLegacy => {
+                    in_the_way.extend(legacy::plan_mend(client, adopt::Look::AtRows)?.obstacles);
+                }
+                Body::ArchiveUnused if self.archive_unused => {
+                    let here = legacy::unused_here(client)?;
+                    in_the_way.extend(legacy::plan_archive(client, &here)?.obstacles);
+                }
+                Body::Foundation | Body::ArchiveUnused | Body::Text { .. } => {}
+            }
             if !matches!(migration.body, Body::Text { .. }) {
                 continue;
             }
@@ -303,11 +317,15 @@ impl Steps {
                 words.join("; ")
             }
             Body::MendLegacy => {
-                let plan = legacy::plan_mend(client)?;
-                if !plan.obstacles.is_empty() {
-                    return Err(legacy::cannot(&plan, &migration.label()));
+                // What is in the way was found before, among the rows that everybody could still write.
+                let plan = legacy::plan_mend(client, adopt::Look::AtDefinitions)?;
+                let words = self.run_plan(client, &plan)?;
+                if !self.dry_run {
+                    for table in legacy::MENDED_TABLES {
+                        adopt::keep_trigger_in_mind(client, table)?;
+                    }
                 }
-                self.run_plan(client, &plan)?
+                words
             }
             Body::ArchiveUnused => {
                 let here = legacy::unused_here(client)?;
@@ -337,7 +355,7 @@ impl Steps {
                 if !self.dry_run {
                     database::run(client, &self.foundation.fill_in(up))?;
                 }
-                format!("makes {}", migration.tables.join(", "))
+                migration.in_words()
             }
         };
         if self.dry_run {
@@ -441,7 +459,9 @@ fn text_of(version: Option<i32>, direction: Option<&str>) -> Outcome<String> {
             "up" => {
                 let body = match &migration.body {
                     Body::Foundation => foundation.up_text(),
-                    Body::MendLegacy => legacy::plan_mend(client)?.statements.join("\n\n"),
+                    Body::MendLegacy => legacy::plan_mend(client, adopt::Look::AtDefinitions)?
+                        .statements
+                        .join("\n\n"),
                     Body::ArchiveUnused => {
                         let here = legacy::unused_here(client)?;
                         legacy::plan_archive(client, &here)?.statements.join("\n\n")
@@ -458,7 +478,11 @@ fn text_of(version: Option<i32>, direction: Option<&str>) -> Outcome<String> {
                 let body = match &migration.body {
                     Body::Foundation => super::rollback::foundation_down_text(client)?,
                     Body::MendLegacy => {
-                        "-- What 011 filled in stays: nothing is taken back.\n".to_string()
+                        let mut text = "-- What 011 filled in stays.\n".to_string();
+                        for statement in legacy::plan_unmend(client)?.statements {
+                            text.push_str(&format!("{statement};\n"));
+                        }
+                        text
                     }
                     Body::ArchiveUnused => legacy::plan_unarchive(client)?.statements.join("\n\n"),
                     Body::Text { down, .. } => (*down).to_string(),

@@ -9,6 +9,7 @@ use super::catalogue::{self, Body};
 use super::database::{self, table_exists, value};
 use super::foundation::{self, Foundation};
 use super::ledger::Entry;
+use super::legacy;
 use super::shape;
 use crate::error::Outcome;
 use pgrx::spi::SpiClient;
@@ -21,7 +22,7 @@ pub fn repair(
     foundation: &Foundation,
     dry_run: bool,
 ) -> Outcome<Vec<(i32, String)>> {
-    let mut done = Vec::new();
+    let mut done = completing_triggers(client, entries, dry_run)?;
     let unprotected = tables_to_protect(client)?;
     for entry in entries {
         let Some(migration) = catalogue::find(entry.version) else {
@@ -56,6 +57,39 @@ pub fn repair(
         if !made.is_empty() {
             done.push((entry.version, format!("made again: {}", made.join(", "))));
         }
+    }
+    Ok(done)
+}
+
+/// The triggers that complete what an older application inserts stand in no migration's text: they were written down
+/// when the tables were adopted.
+fn completing_triggers(
+    client: &mut SpiClient<'_>,
+    entries: &[Entry],
+    dry_run: bool,
+) -> Outcome<Vec<(i32, String)>> {
+    let mut done = Vec::new();
+    for trigger in adopt::completing_triggers(client)? {
+        let version = catalogue::version_of_table(&trigger.relation)
+            .unwrap_or_else(|| legacy::VERSION_OF_MENDING);
+        let applied = entries.iter().any(|entry| entry.version == version);
+        let there = exists_on(
+            client,
+            &trigger.relation,
+            "SELECT EXISTS (
+                 SELECT
+                   FROM pg_catalog.pg_trigger AS t
+                  WHERE t.tgrelid = $1
+                    AND t.tgname = $2::text)",
+            &trigger.name,
+        )?;
+        if !applied || there {
+            continue;
+        }
+        if !dry_run {
+            database::run(client, &trigger.text)?;
+        }
+        done.push((version, format!("made again: trigger {}", trigger.name)));
     }
     Ok(done)
 }

@@ -89,6 +89,9 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
             .flat_map(|migration| migration.tables)
             .filter(|table| adopted.iter().any(|(adopted, _)| adopted == *table))
             .map(|table| (*table).to_string());
+        let older = going
+            .iter()
+            .flat_map(|migration| legacy::tables_of(&migration.body));
         // So does what a migration had added to tables of older ones.
         let lightened = going
             .iter()
@@ -98,6 +101,7 @@ fn run(target: Option<i32>, allow_data_loss: Option<bool>) -> Outcome<Vec<Line>>
             .iter()
             .cloned()
             .chain(staying)
+            .chain(older)
             .chain(lightened)
             .collect();
         let wanted: Vec<(pg_sys::Oid, Mode)> = lock_set(client, &concerned)?
@@ -165,7 +169,16 @@ fn take_back(
             }
             words.join("; ")
         }
-        Body::MendLegacy => "what it filled in stays".to_string(),
+        Body::MendLegacy => {
+            let plan = legacy::plan_unmend(client)?;
+            for statement in &plan.statements {
+                database::run(client, statement)?;
+            }
+            for table in legacy::MENDED_TABLES {
+                forget_adoption(client, table)?;
+            }
+            plan.words.join("; ")
+        }
         Body::ArchiveUnused => {
             let plan = legacy::plan_unarchive(client)?;
             if !plan.obstacles.is_empty() {
@@ -283,6 +296,13 @@ fn give_back(client: &mut SpiClient<'_>, table: &str, adopted: &[(String, String
             ),
         )?;
     }
+    for statement in adopt::let_go(client, table)? {
+        database::run(client, &statement)?;
+    }
+    forget_adoption(client, table)
+}
+
+fn forget_adoption(client: &mut SpiClient<'_>, table: &str) -> Outcome<()> {
     client.update(
         "DELETE FROM codex.adopted AS a WHERE a.relation = $1",
         None,

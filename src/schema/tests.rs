@@ -62,7 +62,10 @@ mod tests {
                 for statement in repair::statements(up) {
                     let first = statement.split_whitespace().next().unwrap_or_default();
                     assert!(
-                        ["CREATE", "DROP", "COMMENT", "SELECT", "ALTER", "INSERT", "DO"].contains(&first),
+                        [
+                            "CREATE", "DROP", "COMMENT", "SELECT", "ALTER", "INSERT", "DO"
+                        ]
+                        .contains(&first),
                         "{}: {statement}",
                         migration.label()
                     );

@@ -58,7 +58,7 @@ fn workspace_of(parent: &str, id: pgrx::Uuid) -> Outcome<Option<pgrx::Uuid>> {
     if !shape::EXPECTED_TABLES
         .iter()
         .any(|definition| definition.relation == parent)
-        && parent != "public.cohorts"
+        && !["public.cohorts", "public.moves"].contains(&parent)
     {
         return Err(CodexError::wrong_state(format!(
             "{parent} is no table that tells a workspace"

@@ -19,6 +19,9 @@
 //! | one of our indexes' names on other columns | theirs is renamed |
 //! | more than [`plan::LARGE`] rows | refused until the indexes were built CONCURRENTLY; constraints are added NOT VALID, and validated by the next `codex.migrate()`, which holds nobody up |
 //!
+//! A column of a table of more than [`plan::MANY_TO_FILL`] rows is filled in beforehand: the table is given the column, then the trigger, so that no row
+//! lacks it from then on, then the older rows are filled in in batches, and a validated CHECK proves it.
+//!
 //! What a table keeps in its own way is written to `codex.adopted`, and is from then on what `codex.verify()` expects.
 //!
 //! `plan` says what adopting a table takes, `complete` is the trigger for rows of the old application.
@@ -34,8 +37,11 @@ use super::repair;
 use super::shape::{self, Definition};
 use crate::error::Outcome;
 use pgrx::spi::SpiClient;
-pub use plan::is_large;
-use plan::{Look, plan};
+use plan::plan;
+pub use plan::{
+    Filling, Look, Plan, complete_rows, completing_trigger, is_filled_first, is_large, is_proven,
+    set_not_null,
+};
 
 /// What keeps the existing tables of a migration from being adopted, a line each.
 pub fn obstacles(
@@ -93,9 +99,12 @@ pub fn apply(
             words.push(format!("makes {table}"));
             continue;
         }
-        let original = shape::of_table(client, table)?
+        let original: Vec<Definition> = shape::of_table(client, table)?
             .into_iter()
-            .find(|definition| definition.kind == "table");
+            .filter(|definition| {
+                definition.kind == "table" || definition.kind == "column" && definition.name == "id"
+            })
+            .collect();
         let plan = plan(client, foundation, table, Look::AtDefinitions)?;
         words.push(if plan.words.is_empty() {
             format!("adopts {table} as it is")
@@ -150,17 +159,13 @@ fn is_about(statement: &str, table: &str) -> bool {
 }
 
 /// Writes what the table keeps in its own way, and that it was there before.
-fn keep_in_mind(
-    client: &mut SpiClient<'_>,
-    table: &str,
-    original: Option<Definition>,
-) -> Outcome<()> {
+fn keep_in_mind(client: &mut SpiClient<'_>, table: &str, original: Vec<Definition>) -> Outcome<()> {
     let here = shape::of_table(client, table)?;
-    let mut kept: Vec<(String, String, String)> = vec![(
-        "origin".to_string(),
-        String::new(),
-        original.map_or_else(|| "table".to_string(), |definition| definition.text),
-    )];
+    // The table itself has no name of its own.
+    let mut kept: Vec<(String, String, String)> = original
+        .into_iter()
+        .map(|definition| ("origin".to_string(), definition.name, definition.text))
+        .collect();
     for expected in shape::EXPECTED_TABLES
         .iter()
         .filter(|expected| expected.relation == table)
@@ -181,6 +186,29 @@ fn keep_in_mind(
             kept.push((actual.kind.clone(), actual.name.clone(), text.to_string()));
         }
     }
+    let trigger = completing_trigger(table);
+    let completing = here
+        .into_iter()
+        .find(|definition| definition.kind == "trigger" && definition.name == trigger);
+    kept.extend(completing.map(|trigger| (trigger.kind, trigger.name, trigger.text)));
+    remember(client, table, kept)
+}
+
+/// Keeps in mind the trigger that completes rows of a table that 011 mended.
+pub fn keep_trigger_in_mind(client: &mut SpiClient<'_>, table: &str) -> Outcome<()> {
+    let trigger = completing_trigger(table);
+    let here = shape::of_table(client, table)?
+        .into_iter()
+        .find(|definition| definition.kind == "trigger" && definition.name == trigger);
+    let kept = here.map(|here| (here.kind, here.name, here.text));
+    remember(client, table, kept.into_iter().collect())
+}
+
+fn remember(
+    client: &mut SpiClient<'_>,
+    table: &str,
+    kept: Vec<(String, String, String)>,
+) -> Outcome<()> {
     for (kind, name, definition) in kept {
         client.update(
             "INSERT INTO codex.adopted (relation, kind, name, definition)
@@ -194,6 +222,97 @@ fn keep_in_mind(
     }
     Ok(())
 }
+
+/// The statements that let an application which does not know a table's new columns get along without the extension: the
+/// default of `id` is its own again, and the columns that a trigger completes may be NULL. The trigger stays for as long
+/// as the extension does.
+pub fn let_go(client: &SpiClient<'_>, table: &str) -> Outcome<Vec<String>> {
+    let here = shape::of_table(client, table)?;
+    let mut statements: Vec<String> = Vec::new();
+    let ours = here.iter().any(|definition| {
+        definition.kind == "column"
+            && definition.name == "id"
+            && definition.text.ends_with(" DEFAULT codex.uuid_v7()")
+    });
+    if ours {
+        let before: Option<String> = database::value(
+            client,
+            "SELECT a.definition
+               FROM codex.adopted AS a
+              WHERE a.relation = $1
+                AND a.kind = 'origin'
+                AND a.name = 'id'",
+            &[table.into()],
+        )?;
+        let before = match &before {
+            Some(text) => text.split_once(" DEFAULT ").map(|(_, default)| default),
+            // Adopted by a version that did not write it down.
+            None => Some("pg_catalog.gen_random_uuid()"),
+        };
+        statements.push(match before {
+            Some(default) => format!("ALTER TABLE {table} ALTER COLUMN id SET DEFAULT {default}"),
+            None => format!("ALTER TABLE {table} ALTER COLUMN id DROP DEFAULT"),
+        });
+    }
+    let name = completing_trigger(table);
+    let Some(trigger) = here
+        .iter()
+        .find(|definition| definition.kind == "trigger" && definition.name == name)
+    else {
+        return Ok(statements);
+    };
+    // Its arguments come in threes, the completed column first; names of columns, none with a quote.
+    let arguments: Vec<&str> = trigger.text.split('\'').skip(1).step_by(2).collect();
+    let completed: Vec<&str> = arguments
+        .chunks(3)
+        .filter_map(|three| three.first().copied())
+        .collect();
+    let open_again = here
+        .iter()
+        .filter(|definition| {
+            definition.kind == "column"
+                && completed.contains(&definition.name.as_str())
+                && definition.text.contains(" NOT NULL")
+        })
+        .map(|definition| {
+            format!(
+                "ALTER TABLE {table} ALTER COLUMN {} DROP NOT NULL",
+                definition.name
+            )
+        });
+    statements.extend(open_again);
+    Ok(statements)
+}
+
+/// The triggers that complete rows of tables which were there before: those that were written down.
+pub fn completing_triggers(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
+    let readable = match database::oid_of(client, "codex.adopted")? {
+        Some(oid) => database::has_table_privilege(client, oid, "SELECT")?,
+        None => false,
+    };
+    if !readable {
+        return Ok(Vec::new());
+    }
+    query(
+        client,
+        "SELECT a.relation, a.kind, a.name, a.definition
+           FROM codex.adopted AS a
+          WHERE a.kind = 'trigger'
+            AND a.name LIKE '%\\_adopted'
+            AND pg_catalog.to_regclass(a.relation) IS NOT NULL
+          ORDER BY a.relation",
+        &[],
+        |row| {
+            Ok(Definition {
+                relation: row.get(1)?.unwrap_or_default(),
+                kind: row.get(2)?.unwrap_or_default(),
+                name: row.get(3)?.unwrap_or_default(),
+                text: row.get(4)?.unwrap_or_default(),
+            })
+        },
+    )
+}
+
 /// The tables of the Codex that were there before it, with how they were then.
 pub fn adopted_tables(client: &SpiClient<'_>) -> Outcome<Vec<(String, String)>> {
     if !table_exists(client, "codex.adopted")? {
@@ -204,6 +323,7 @@ pub fn adopted_tables(client: &SpiClient<'_>) -> Outcome<Vec<(String, String)>> 
         "SELECT a.relation, a.definition
            FROM codex.adopted AS a
           WHERE a.kind = 'origin'
+            AND a.name = ''
           ORDER BY a.relation",
         &[],
         |row| {

@@ -10,6 +10,9 @@ use pgrx::spi::SpiClient;
 /// Above this many rows (as the planner estimates them) nothing is done that reads the whole table under a lock.
 pub const LARGE: f32 = 100_000.0;
 
+/// Above this many rows a column is filled in before the adoption: some 30 µs a row, which everybody would wait for.
+pub const MANY_TO_FILL: f32 = 10_000.0;
+
 /// Where an older table had the value of a new column that may not be NULL: table, column, the older column,
 /// and what is written where that is empty.
 pub const SOURCES: &[(&str, &str, &str, &str)] = &[
@@ -57,6 +60,15 @@ pub struct Plan {
     pub words: Vec<String>,
     /// What keeps them from being run.
     pub obstacles: Vec<String>,
+    /// The same, to be seen to after the others: they need columns and a trigger that those make.
+    last_obstacles: Vec<String>,
+}
+
+impl Plan {
+    /// Puts what is to be seen to last behind the others.
+    pub fn in_order(&mut self) {
+        self.obstacles.append(&mut self.last_obstacles);
+    }
 }
 
 /// How the type of a column that is there fits the one that it should have.
@@ -111,6 +123,8 @@ struct Table<'a> {
     name: &'a str,
     look: Look,
     large: bool,
+    /// Whether its columns are to be filled in beforehand.
+    fill_first: bool,
     columns: Vec<Column>,
     here: Vec<Definition>,
 }
@@ -153,7 +167,8 @@ pub fn plan(
     let table = Table {
         name,
         look,
-        large: is_large(client, name)?,
+        large: rows_of(client, name)? > LARGE,
+        fill_first: is_filled_first(client, name)?,
         columns: here
             .iter()
             .filter(|definition| definition.kind == "column")
@@ -189,6 +204,8 @@ pub fn plan(
         column(client, &table, &expected, definition, &mut plan)?;
     }
     complete_new_rows(&table, &expected, &mut plan);
+    // Filled in before anything is built on it.
+    plan.in_order();
     let order = |definition: &&&Definition| match definition.text.split(' ').next() {
         Some("PRIMARY") => 0,
         Some("UNIQUE") => 1,
@@ -212,8 +229,18 @@ pub fn plan(
     Ok(plan)
 }
 
-/// Whether a table has more than [`LARGE`] rows, as the planner estimates them.
+/// Whether a table has more than [`LARGE`] rows.
 pub fn is_large(client: &SpiClient<'_>, table: &str) -> Outcome<bool> {
+    Ok(rows_of(client, table)? > LARGE)
+}
+
+/// Whether a table has more than [`MANY_TO_FILL`] rows.
+pub fn is_filled_first(client: &SpiClient<'_>, table: &str) -> Outcome<bool> {
+    Ok(rows_of(client, table)? > MANY_TO_FILL)
+}
+
+/// How many rows a table has, as the planner estimates them.
+fn rows_of(client: &SpiClient<'_>, table: &str) -> Outcome<f32> {
     let (schema, name) = database::split(table);
     let rows: Option<f32> = value(
         client,
@@ -224,7 +251,7 @@ pub fn is_large(client: &SpiClient<'_>, table: &str) -> Outcome<bool> {
             AND c.relname = $2::text",
         &[schema.into(), name.into()],
     )?;
-    Ok(rows.unwrap_or(0.0) > LARGE)
+    Ok(rows.unwrap_or(0.0))
 }
 
 impl Table<'_> {
@@ -238,6 +265,10 @@ impl Table<'_> {
             return Ok(0);
         }
         Ok(value(client, sql, &[])?.unwrap_or(0))
+    }
+
+    fn is_proven(&self, column: &str) -> bool {
+        is_proven(&self.here, self.name, column)
     }
 
     fn definition(&self, kind: &str, name: &str) -> Option<&Definition> {
@@ -334,25 +365,35 @@ fn column(
         )),
     }
     // A text that may be NULL stays so: the old application may leave it out. A key may not.
-    if wanted.not_null && !here.not_null && wanted.kind == "uuid" {
-        let missing = table.count(
-            client,
-            &format!(
-                "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.{name} IS NULL",
-                table.name
-            ),
-        )?;
-        if missing > 0 {
-            plan.obstacles.push(format!(
-                "{}.{name} is NULL in {missing} row(s) and may not be: fill them in",
-                table.name
-            ));
+    if wanted.not_null && !here.not_null {
+        if is_completed(table, all, &wanted) {
+            fill(client, table, all, &wanted, plan)?;
         }
-        plan.statements.push(format!(
-            "ALTER TABLE {} ALTER COLUMN {name} SET NOT NULL",
-            table.name
-        ));
-        plan.words.push(format!("{name} becomes NOT NULL"));
+        if wanted.kind == "uuid" {
+            if !is_completed(table, all, &wanted) {
+                let missing = table.count(
+                    client,
+                    &format!(
+                        "SELECT pg_catalog.count(*) FROM {} AS t WHERE t.{name} IS NULL",
+                        table.name
+                    ),
+                )?;
+                if missing > 0 {
+                    plan.obstacles.push(format!(
+                        "{}.{name} is NULL in {missing} row(s) and may not be: fill them in",
+                        table.name
+                    ));
+                }
+            }
+            set_not_null(
+                table.name,
+                name,
+                table.fill_first,
+                table.is_proven(name),
+                plan,
+            );
+            plan.words.push(format!("{name} becomes NOT NULL"));
+        }
     }
     if here.not_null && !wanted.not_null && is_emptied_by_a_key(all, name) {
         plan.statements.push(format!(
@@ -427,33 +468,100 @@ fn add_column(
         derive(table, name, plan);
         return Ok(());
     }
-    plan.statements.push(format!(
-        "ALTER TABLE {relation} ADD COLUMN {name} {}",
-        wanted.kind
-    ));
-    let rows = table.count(
-        client,
-        &format!("SELECT pg_catalog.count(*) FROM {relation}"),
-    )?;
+    let statement = format!("ALTER TABLE {relation} ADD COLUMN {name} {}", wanted.kind);
     let any: Option<bool> = value(
         client,
         &format!("SELECT EXISTS (SELECT FROM {relation})"),
         &[],
     )?;
+    if any == Some(true) && table.fill_first && is_completed(table, all, wanted) {
+        plan.obstacles.push(format!(
+            "{relation} is large, and {name} is to be filled in first; add the column, which takes a moment: {statement};"
+        ));
+    }
+    plan.statements.push(statement);
     if any == Some(true) {
-        if name == "workspace_id" {
-            let Some((column, parent)) = parent(table, all) else {
-                plan.obstacles.push(format!(
-                    "{relation} has {rows} row(s) and no column that tells their workspace: add workspace_id and fill it in"
-                ));
-                return Ok(());
-            };
+        fill(client, table, all, wanted, plan)?;
+    }
+    set_not_null(
+        relation,
+        name,
+        table.large && any == Some(true),
+        false,
+        plan,
+    );
+    Ok(())
+}
+
+/// How the value of a column is told for a row that lacks it.
+enum Told<'a> {
+    /// It is the workspace of the row that a column names in another table.
+    Parent { column: &'a str, table: &'a str },
+    /// It is what an older column says, or a text where that is empty.
+    Older {
+        column: Option<&'static str>,
+        fallback: &'static str,
+    },
+}
+
+fn told<'a>(table: &Table<'_>, all: &[&'a Definition], name: &str) -> Option<Told<'a>> {
+    if name == "workspace_id" {
+        return parent(table, all).map(|(column, table)| Told::Parent { column, table });
+    }
+    source(table.name, name).map(|(older, fallback)| Told::Older {
+        column: table.column(older).map(|_| older),
+        fallback,
+    })
+}
+
+/// Whether the old application may leave the column out, and a trigger completes what it inserts: the column is not there
+/// yet, or it is one that was added before (beforehand to a large table, or by an adoption that was taken back) and may
+/// be NULL.
+fn is_completed(table: &Table<'_>, all: &[&Definition], wanted: &Column) -> bool {
+    let open = match table.column(&wanted.name) {
+        None => true,
+        Some(here) => !here.not_null && here.kind == wanted.kind,
+    };
+    open && match told(table, all, &wanted.name) {
+        Some(Told::Parent { .. }) => true,
+        // A nullable text of an application that has no older word for it is its own.
+        Some(Told::Older { column, .. }) => {
+            column.is_some() || table.column(&wanted.name).is_none()
+        }
+        None => false,
+    }
+}
+
+/// Fills a column that may not be NULL in the rows that lack it, from what the row says otherwise.
+fn fill(
+    client: &SpiClient<'_>,
+    table: &Table<'_>,
+    all: &[&Definition],
+    wanted: &Column,
+    plan: &mut Plan,
+) -> Outcome<()> {
+    let (relation, name) = (table.name, &wanted.name);
+    let lacking = match table.column(name) {
+        Some(_) if table.is_proven(name) => return Ok(()),
+        Some(_) => format!("t.{name} IS NULL"),
+        None => "true".to_string(),
+    };
+    let rows = table.count(
+        client,
+        &format!("SELECT pg_catalog.count(*) FROM {relation} AS t WHERE {lacking}"),
+    )?;
+    let way = match told(table, all, name) {
+        Some(Told::Parent {
+            column,
+            table: parent,
+        }) => {
             let untold = table.count(
                 client,
                 &format!(
                     "SELECT pg_catalog.count(*)
                        FROM {relation} AS t
-                      WHERE NOT EXISTS (SELECT FROM {parent} AS p WHERE p.id = t.{column})"
+                      WHERE {lacking}
+                        AND NOT EXISTS (SELECT FROM {parent} AS p WHERE p.id = t.{column})"
                 ),
             )?;
             if untold > 0 {
@@ -461,33 +569,108 @@ fn add_column(
                     "{relation}: the workspace of {untold} row(s) cannot be told, because {column} names no row of {parent}: correct or delete them"
                 ));
             }
-            plan.statements.push(format!(
-                "UPDATE {relation} AS t SET workspace_id = p.workspace_id FROM {parent} AS p WHERE p.id = t.{column}"
-            ));
-        } else if let Some((older, fallback)) = source(relation, name) {
-            let older = match table.column(older) {
-                Some(_) => format!("NULLIF(pg_catalog.btrim(t.{older}::text), '')"),
+            Filling {
+                set: "workspace_id = p.workspace_id".to_string(),
+                from: format!(" FROM {parent} AS p"),
+                condition: format!("t.workspace_id IS NULL AND p.id = t.{column}"),
+            }
+        }
+        Some(Told::Older { column, fallback }) => {
+            let older = match column {
+                Some(older) => format!("NULLIF(pg_catalog.btrim(t.{older}::text), '')"),
                 None => "NULL".to_string(),
             };
-            plan.statements.push(format!(
-                "UPDATE {relation} AS t SET {name} = coalesce({older}, '{fallback}')"
-            ));
-        } else {
-            plan.obstacles.push(format!(
-                "{relation} has {rows} row(s) and lacks {name}, which may not be NULL: add it and fill it in"
-            ));
+            Filling {
+                set: format!("{name} = coalesce({older}, '{fallback}')"),
+                from: String::new(),
+                condition: format!("t.{name} IS NULL"),
+            }
         }
-        if table.large {
-            plan.obstacles.push(format!(
-                "{relation} is large, and filling in {name} would hold up its writers: ALTER TABLE {relation} ADD COLUMN {name} {}; then fill it in in batches",
-                wanted.kind
-            ));
+        None => {
+            plan.obstacles.push(match name.as_str() {
+                "workspace_id" => format!(
+                    "{relation} has {rows} row(s) and no column that tells their workspace: add workspace_id and fill it in"
+                ),
+                _ => format!(
+                    "{relation} has {rows} row(s) and lacks {name}, which may not be NULL: add it and fill it in"
+                ),
+            });
+            return Ok(());
         }
+    };
+    if !table.fill_first {
+        plan.statements.push(way.at_once(relation));
+    } else if rows > 0 {
+        plan.last_obstacles.push(format!(
+            "{relation} is large; fill in {name}, some thousand rows at a time: {};",
+            way.in_batches(relation)
+        ));
+    }
+    Ok(())
+}
+
+/// How a column is filled in.
+pub struct Filling {
+    /// What is set.
+    pub set: String,
+    /// Where from, with a space in front, or nothing.
+    pub from: String,
+    /// Which rows `t`.
+    pub condition: String,
+}
+
+impl Filling {
+    /// In one statement.
+    pub fn at_once(&self, relation: &str) -> String {
+        format!(
+            "UPDATE {relation} AS t SET {}{} WHERE {}",
+            self.set, self.from, self.condition
+        )
+    }
+
+    /// Page by page, each batch in a transaction of its own: nobody waits for more than one batch. A row that somebody
+    /// changed meanwhile may have gone to a page that was done: the last statement finds it.
+    pub fn in_batches(&self, relation: &str) -> String {
+        let all = self.at_once(relation);
+        format!(
+            "DO $$ DECLARE pages bigint := pg_catalog.pg_relation_size('{relation}') / pg_catalog.current_setting('block_size')::bigint; BEGIN FOR page IN 0 .. pages BY 100 LOOP {all} AND t.ctid >= pg_catalog.format('(%s,0)', page)::tid AND t.ctid < pg_catalog.format('(%s,0)', page + 100)::tid; COMMIT; END LOOP; {all}; END $$"
+        )
+    }
+}
+
+/// Makes a column NOT NULL: on a large table only once a valid CHECK proves it, so that no row is read under the lock.
+pub fn set_not_null(relation: &str, name: &str, fill_first: bool, proven: bool, plan: &mut Plan) {
+    let check = check_of_a_filled(relation, name);
+    if fill_first && !proven {
+        plan.last_obstacles.push(format!(
+            "{relation} is large; say that {name} is complete: ALTER TABLE {relation} ADD CONSTRAINT {check} CHECK ({name} IS NOT NULL) NOT VALID;"
+        ));
+        plan.last_obstacles.push(format!(
+            "{relation} is large; and prove it, which holds nobody up: ALTER TABLE {relation} VALIDATE CONSTRAINT {check};"
+        ));
     }
     plan.statements.push(format!(
         "ALTER TABLE {relation} ALTER COLUMN {name} SET NOT NULL"
     ));
-    Ok(())
+    if proven {
+        plan.statements
+            .push(format!("ALTER TABLE {relation} DROP CONSTRAINT {check}"));
+    }
+}
+
+/// Whether a valid CHECK says that the column is never NULL.
+pub fn is_proven(here: &[Definition], relation: &str, column: &str) -> bool {
+    let name = check_of_a_filled(relation, column);
+    here.iter().any(|definition| {
+        definition.kind == "constraint"
+            && definition.name == name
+            && definition.text == format!("CHECK (({column} IS NOT NULL))")
+    })
+}
+
+/// The name of the CHECK that proves a column of a large table to be complete.
+fn check_of_a_filled(relation: &str, name: &str) -> String {
+    format!("{}_{name}_filled", database::split(relation).1)
 }
 
 /// Fills a new column of older rows from their other columns. On a large table that is left to its owner, whom the
@@ -514,37 +697,69 @@ fn derive(table: &Table<'_>, column: &str, plan: &mut Plan) {
 /// A trigger that completes rows which the old application inserts without the new columns.
 fn complete_new_rows(table: &Table<'_>, all: &[&Definition], plan: &mut Plan) {
     let mut arguments: Vec<String> = Vec::new();
-    if table.column("workspace_id").is_none()
-        && let Some((column, parent)) = parent(table, all)
-    {
-        arguments.extend([
-            "workspace_id".to_string(),
-            column.to_string(),
-            parent.to_string(),
-        ]);
-    }
-    for (relation, name, older, fallback) in SOURCES {
-        if *relation == table.name && table.column(name).is_none() {
-            arguments.extend([
-                (*name).to_string(),
-                (*older).to_string(),
-                (*fallback).to_string(),
-            ]);
+    let columns = all
+        .iter()
+        .filter(|definition| definition.kind == "column")
+        .map(|definition| Column::of(definition))
+        .filter(|column| column.not_null && column.default.is_none());
+    for wanted in columns {
+        if !is_completed(table, all, &wanted) {
+            continue;
+        }
+        match told(table, all, &wanted.name) {
+            Some(Told::Parent {
+                column,
+                table: parent,
+            }) => arguments.extend([wanted.name, column.to_string(), parent.to_string()]),
+            Some(Told::Older { fallback, .. }) => {
+                let older = source(table.name, &wanted.name).map_or("", |(older, _)| older);
+                arguments.extend([wanted.name, older.to_string(), fallback.to_string()]);
+            }
+            None => {}
         }
     }
+    let here = table.definition("trigger", &completing_trigger(table.name));
+    complete_rows(table.name, &arguments, table.fill_first, here, plan);
+}
+
+/// The trigger's name on a table.
+pub fn completing_trigger(relation: &str) -> String {
+    format!("{}_adopted", database::split(relation).1)
+}
+
+/// Gives a table the trigger that completes rows, unless it has it: its arguments come in threes.
+pub fn complete_rows(
+    relation: &str,
+    arguments: &[String],
+    fill_first: bool,
+    here: Option<&Definition>,
+    plan: &mut Plan,
+) {
     if arguments.is_empty() {
         return;
     }
-    let (_, short) = database::split(table.name);
+    let name = completing_trigger(relation);
     let list = arguments
         .iter()
         .map(|argument| format!("'{argument}'"))
         .collect::<Vec<_>>()
         .join(", ");
-    plan.statements.push(format!(
-        "CREATE TRIGGER {short}_adopted BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION codex.complete_adopted_row({list})",
-        table.name
-    ));
+    let action = format!("EXECUTE FUNCTION codex.complete_adopted_row({list})");
+    if here.is_some_and(|here| here.text.ends_with(&action)) {
+        return;
+    }
+    if here.is_some() {
+        plan.statements
+            .push(format!("DROP TRIGGER {name} ON {relation}"));
+    }
+    let statement =
+        format!("CREATE TRIGGER {name} BEFORE INSERT ON {relation} FOR EACH ROW {action}");
+    if fill_first && here.is_none() {
+        plan.obstacles.push(format!(
+            "{relation} is large; from now on complete what the old application inserts: {statement};"
+        ));
+    }
+    plan.statements.push(statement);
     plan.words
         .push("completes rows that the old application inserts".to_string());
 }
