@@ -189,11 +189,6 @@ impl Foundation {
                 Some(oid) => owns(client, oid)?,
                 None => false,
             };
-            if owned && super::adopt::is_large(client, table)? {
-                obstacles.push(format!(
-                    "{table} is large and needs a unique key; build it first, which holds nobody up: CREATE UNIQUE INDEX CONCURRENTLY ON {table} (workspace_id, id);"
-                ));
-            }
             if !owned {
                 obstacles.push(format!(
                     "{table} needs a unique key and is not yours: its owner runs CREATE UNIQUE INDEX CONCURRENTLY ON {table} (workspace_id, id)"
@@ -201,6 +196,19 @@ impl Foundation {
             }
         }
         Ok(obstacles)
+    }
+
+    /// The keys that large tables need before anything is built on them, a line each with the statement.
+    pub fn keys_to_build_first(&self, client: &SpiClient<'_>) -> Outcome<Vec<String>> {
+        let mut keys = Vec::new();
+        for table in &self.keyless {
+            if super::adopt::is_large(client, table)? {
+                keys.push(format!(
+                    "{table} is large and needs a unique key; build it first, which holds nobody up: CREATE UNIQUE INDEX CONCURRENTLY ON {table} (workspace_id, id);"
+                ));
+            }
+        }
+        Ok(keys)
     }
 
     /// The OID of the table of users, or of a foundation table.

@@ -277,7 +277,7 @@ impl Steps {
                 "Nothing was changed. Mend what the detail lists, then run codex.migrate() again.",
             ));
         }
-        let mut in_the_way = Vec::new();
+        let mut in_the_way = self.foundation.keys_to_build_first(client)?;
         for migration in pending {
             match migration.body {
                 Body::MendLegacy => {

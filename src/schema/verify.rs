@@ -307,7 +307,7 @@ pub fn checks(client: &SpiClient<'_>) -> Outcome<Vec<Check>> {
     for table in legacy::MENDED_TABLES {
         let completing = shape::of_table(client, table)?
             .into_iter()
-            .filter(|definition| definition.kind == "trigger");
+            .filter(|definition| ["table", "trigger"].contains(&definition.kind.as_str()));
         tables.extend(completing);
     }
     let functions = shape::of_functions(client)?;
@@ -537,8 +537,12 @@ const REINSTALL: &str = "ALTER EXTENSION raptorflow_codex UPDATE; or, where a fu
 
 fn definitions(all: &[Definition], tables: &[Definition], checks: &mut Vec<Check>) {
     let here = index(tables);
-    for migration in catalogue::ALL {
-        for table in migration.tables {
+    let of_migrations = catalogue::ALL
+        .iter()
+        .map(|migration| migration.tables)
+        .chain([legacy::MENDED_TABLES]);
+    for tables in of_migrations {
+        for table in tables {
             for (kind, _, many) in KINDS {
                 let expected: Vec<&Definition> = all
                     .iter()

@@ -76,7 +76,9 @@ fn old_application_writes(client: &mut Client) {
                JOIN public.cohorts AS c ON c.workspace_id = k.workspace_id
               WHERE k.name = 'From the old app'
               LIMIT 1;
-             UPDATE public.campaigns SET health_score = 80, status = 'paused' WHERE name = 'From the old app';",
+             UPDATE public.campaigns SET health_score = 80, status = 'paused' WHERE name = 'From the old app';
+             INSERT INTO public.agent_recommendations (agent_id, move_id, recommendation_text)
+             SELECT 'MUS-001', m.id, 'From the old app' FROM public.moves AS m LIMIT 1;",
         )
         .unwrap_or_else(|error| panic!("the old application: {:?}", codex_pg_test::Failure::from(&error)));
 }
@@ -299,6 +301,105 @@ fn a_rollback_leaves_adopted_tables_to_the_application() {
     old_application_writes(&mut admin);
     outcomes(&mut admin, "codex.migrate()");
     verified(&mut admin);
+}
+
+/// Rows of the adopted and mended tables that do not say what their parent says.
+fn rows_apart(admin: &mut Client) -> i64 {
+    value(
+        admin,
+        "SELECT (SELECT count(*) FROM public.campaign_cohorts AS l JOIN public.campaigns AS k ON k.id = l.campaign_id
+                 WHERE l.workspace_id IS DISTINCT FROM k.workspace_id)
+              + (SELECT count(*) FROM public.message_architecture AS m JOIN public.positioning AS p ON p.id = m.positioning_id
+                 WHERE m.workspace_id IS DISTINCT FROM p.workspace_id OR m.primary_message IS DISTINCT FROM m.primary_claim)
+              + (SELECT count(*) FROM public.agent_recommendations AS r JOIN public.moves AS m ON m.id = r.move_id
+                 WHERE r.workspace_id IS DISTINCT FROM m.workspace_id)",
+        &[],
+    )
+}
+
+#[test]
+fn what_completes_the_old_applications_rows_comes_back_after_drop_extension() {
+    let db = older();
+    let mut admin = db.admin();
+    outcomes(&mut admin, "codex.migrate(archive_unused => true)");
+    let triggers = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE '%\\_adopted'";
+    assert_eq!(value::<i64>(&mut admin, triggers, &[]), 4);
+    // One of them alone is missed, and made again.
+    for table in ["campaign_cohorts", "agent_recommendations"] {
+        admin
+            .batch_execute(&format!("DROP TRIGGER {table}_adopted ON public.{table}"))
+            .expect("drops it");
+        let failed = failed_checks(&mut admin);
+        assert!(
+            failed
+                .iter()
+                .any(|line| line.contains(&format!("trigger {table}_adopted is missing"))),
+            "{failed:?}"
+        );
+        outcomes(&mut admin, "codex.migrate()");
+        verified(&mut admin);
+    }
+    admin
+        .batch_execute("DROP EXTENSION raptorflow_codex CASCADE; CREATE EXTENSION raptorflow_codex")
+        .expect("and back");
+    assert_eq!(value::<i64>(&mut admin, triggers, &[]), 0);
+    let lines = outcomes(&mut admin, "codex.migrate()");
+    assert!(lines.contains(&"11 repaired".to_string()), "{lines:?}");
+    verified(&mut admin);
+    assert_eq!(value::<i64>(&mut admin, triggers, &[]), 4);
+    old_application_writes(&mut admin);
+    assert_eq!(rows_apart(&mut admin), 0);
+}
+
+#[test]
+fn after_a_rollback_the_old_application_goes_on_without_the_extension() {
+    let db = older();
+    let mut admin = db.admin();
+    let ids = "SELECT string_agg(pg_get_expr(d.adbin, d.adrelid), ', ' ORDER BY d.adrelid::regclass::text)
+               FROM pg_attrdef AS d
+               JOIN pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+               WHERE a.attname = 'id'
+                 AND d.adrelid::regclass::text IN ('campaigns', 'campaign_cohorts', 'positioning', 'message_architecture')";
+    admin
+        .batch_execute("ALTER TABLE public.campaigns ALTER COLUMN id SET DEFAULT md5(clock_timestamp()::text)::uuid")
+        .expect("a default of its own");
+    let before: String = value(&mut admin, ids, &[]);
+    outcomes(&mut admin, "codex.migrate(archive_unused => true)");
+    assert_ne!(value::<String>(&mut admin, ids, &[]), before);
+    outcomes(&mut admin, "codex.rollback(0)");
+    assert_eq!(value::<String>(&mut admin, ids, &[]), before);
+    old_application_writes(&mut admin);
+    assert_eq!(
+        rows_apart(&mut admin),
+        0,
+        "the triggers stay with the extension"
+    );
+    admin
+        .batch_execute("DROP EXTENSION raptorflow_codex CASCADE")
+        .expect("goes");
+    admin
+        .batch_execute(
+            "UPDATE public.campaigns SET name = 'Before' WHERE name = 'From the old app'",
+        )
+        .expect("the old application");
+    old_application_writes(&mut admin);
+    assert!(
+        rows_apart(&mut admin) > 0,
+        "nobody completes them meanwhile"
+    );
+    admin
+        .batch_execute("CREATE EXTENSION raptorflow_codex")
+        .expect("and back");
+    outcomes(&mut admin, "codex.migrate()");
+    verified(&mut admin);
+    assert_eq!(rows_apart(&mut admin), 0);
+    admin
+        .batch_execute(
+            "UPDATE public.campaigns SET name = 'Before' WHERE name = 'From the old app'",
+        )
+        .expect("the old application");
+    old_application_writes(&mut admin);
+    assert_eq!(rows_apart(&mut admin), 0);
 }
 
 #[test]

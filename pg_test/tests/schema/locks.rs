@@ -139,3 +139,55 @@ fn a_cancelled_migration_leaves_nothing() {
     );
     assert_eq!(ledger, None);
 }
+
+#[test]
+fn tables_of_an_older_application_are_waited_for_with_all_the_others() {
+    let db = Database::empty();
+    db.admin()
+        .batch_execute(include_str!("../../fixtures/product_52_tables.sql"))
+        .expect("the product's tables");
+    let mut admin = db.admin();
+    admin
+        .batch_execute("CREATE EXTENSION raptorflow_codex; SET lock_timeout = '1200ms'")
+        .expect("the extension");
+    for table in ["agent_recommendations", "agent_trust_scores", "quests"] {
+        let mut holder = db.admin();
+        holder
+            .batch_execute(&format!(
+                "BEGIN; LOCK TABLE public.{table} IN ROW EXCLUSIVE MODE"
+            ))
+            .expect("holds a lock");
+        // Nobody else waits for longer than one try meanwhile.
+        let mut writer = db.admin();
+        writer
+            .batch_execute("SET lock_timeout = '1s'")
+            .expect("sets the patience");
+        let failure = std::thread::scope(|scope| {
+            let migration = scope.spawn(|| {
+                fails_with(
+                    admin.query("SELECT codex.migrate(archive_unused => true)", &[]),
+                    "55P03",
+                )
+            });
+            while !migration.is_finished() {
+                writer
+                    .batch_execute(&format!(
+                        "INSERT INTO public.cohorts (workspace_id, name) SELECT id, 'New' FROM public.workspaces;
+                         SELECT count(*) FROM public.{table}"
+                    ))
+                    .expect("goes on");
+            }
+            migration.join().expect("ends")
+        });
+        assert!(
+            failure.detail.contains(&format!("on public.{table}")),
+            "{}",
+            failure.detail
+        );
+        holder.batch_execute("ROLLBACK").expect("lets go");
+    }
+    admin
+        .query("SELECT codex.migrate(archive_unused => true)", &[])
+        .expect("and now it runs");
+    verified(&mut admin);
+}

@@ -3,6 +3,7 @@
 mod adoption;
 mod at_once;
 mod columns;
+mod habits;
 mod locks;
 mod migrate;
 mod moment;
