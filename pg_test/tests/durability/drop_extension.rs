@@ -10,6 +10,7 @@ fn a_dropped_extension_leaves_every_row_to_the_owner_alone_and_comes_back_whole(
     let db = Database::migrated();
     let mut admin = db.admin();
     story::tell(&mut admin);
+    story::tell_of_the_engines(&mut admin);
     let (member, service) = (db.role("member"), db.role("service"));
     admin
         .batch_execute(&format!(

@@ -159,6 +159,7 @@ fn lived_in() -> (Database, Client) {
     let db = Database::migrated();
     let mut admin = db.admin();
     story::tell(&mut admin);
+    story::tell_of_the_engines(&mut admin);
     story::add_to_it(
         &mut admin,
         &db.role("reader"),
@@ -185,6 +186,7 @@ fn lived_in_and_owned() -> (Database, String) {
         .batch_execute("SELECT codex.migrate()")
         .unwrap_or_else(|error| panic!("{error:?}"));
     story::tell(&mut session);
+    story::tell_of_the_engines(&mut session);
     story::add_to_it(
         &mut session,
         &db.role("reader"),

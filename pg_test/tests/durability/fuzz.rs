@@ -49,6 +49,17 @@ const POOLS: &[(&str, &str)] = &[
     ("alert", "SELECT id::text FROM public.system_alerts"),
     ("notification", "SELECT id::text FROM public.user_notifications"),
     ("signal", "SELECT id::text FROM public.intelligence_signals"),
+    ("insight", "SELECT id::text FROM public.market_insights"),
+    ("assignment", "SELECT id::text FROM public.agent_assignments"),
+    ("task", "SELECT id::text FROM codex.agent_tasks"),
+    (
+        "lease_token",
+        "SELECT t.lease_token::text FROM codex.agent_tasks AS t WHERE t.lease_token IS NOT NULL
+         UNION ALL
+         SELECT d.lease_token::text FROM codex.deliveries AS d WHERE d.lease_token IS NOT NULL",
+    ),
+    ("reservation", "SELECT id::text FROM codex.budget_reservations"),
+    ("silence", "SELECT id::text FROM codex.alert_silences"),
     ("execution", "SELECT execution_id::text FROM codex.agent_executions LIMIT 50"),
     // Of every kind: tables of ours and theirs, toast tables, indexes, views, sequences, catalogs.
     (
@@ -113,6 +124,23 @@ const WORDS: &[&str] = &[
     "ctid",
     "created_by",
     "https://example.com/a?b=c",
+    // Of the engines.
+    "read",
+    "seen",
+    "inbox",
+    "archive",
+    "day",
+    "month",
+    "week",
+    "all",
+    "moves_executed",
+    "market",
+    "market_trend",
+    "worker",
+    "reads",
+    "cancelled",
+    "Europe/Berlin",
+    "daily",
 ];
 
 /// Texts that were not made for anybody.
@@ -726,6 +754,7 @@ fn no_call_crashes_the_server_or_ends_in_an_internal_error() {
     let db = Database::migrated();
     let mut admin = db.admin();
     story::tell(&mut admin);
+    story::tell_of_the_engines(&mut admin);
     let (reader, member, service, nobody) = (
         db.role("reader"),
         db.role("member"),
@@ -876,6 +905,7 @@ fn functions_that_lack_what_they_need_say_so() {
     let db = Database::migrated();
     let mut admin = db.admin();
     story::tell(&mut admin);
+    story::tell_of_the_engines(&mut admin);
     story::add_to_it(
         &mut admin,
         &db.role("reader"),

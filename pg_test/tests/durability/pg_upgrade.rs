@@ -36,6 +36,7 @@ fn a_database_is_the_same_after_pg_upgrade() {
         )
         .unwrap_or_else(|error| panic!("{error:?}"));
     story::tell(&mut admin);
+    story::tell_of_the_engines(&mut admin);
     story::add_to_it(&mut admin, "reader", "member", "service");
     let before = Picture::seen_by(&mut admin);
     drop(admin);

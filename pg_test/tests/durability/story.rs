@@ -107,6 +107,49 @@ UPDATE public.campaign_quests SET status = 'in_progress' WHERE quest_order = 2;
 UPDATE public.user_stats SET moves_executed = 3, moves_successful = 2;
 ";
 
+/// What the engines add to it: something in every table that they keep, through their functions.
+const ENGINES: &str = "
+SELECT codex.set_agent_budget(w.id, 'month', NULL, 1000000, 100)
+FROM public.workspaces AS w;
+SELECT codex.enqueue_agent_task(a.workspace_id, a.id, 'write', '{\"a\": [1, null]}', idempotency_key => 'task of ' || a.id)
+FROM public.agent_assignments AS a;
+SELECT codex.claim_agent_tasks('worker', 5);
+SELECT codex.reserve_agent_budget(w.id, a.id, 10, 0.1, idempotency_key => 'reserved ' || a.id)
+FROM public.workspaces AS w, public.agent_registry AS a;
+SELECT codex.silence_alerts(w.id, 'Planned', now() + interval '1 day', dedup_glob => 'planned*')
+FROM public.workspaces AS w;
+SELECT codex.ingest_signal(w.id, 'market', 'Ingested ' || n % 4, 'market_trend', 'source ' || n, confidence => 60 + n)
+FROM public.workspaces AS w, generate_series(1, 8) AS n;
+SELECT codex.refresh_insights(w.id)
+FROM public.workspaces AS w;
+SELECT codex.record_metric_event(m.workspace_id, m.user_id, 'moves_executed', n, 'event ' || n)
+FROM public.workspace_members AS m, generate_series(1, 3) AS n;
+SELECT codex.adjust_points(m.workspace_id, m.user_id, 5, 'A present')
+FROM public.workspace_members AS m;
+SELECT codex.set_user_time_zone(m.workspace_id, m.user_id, 'Pacific/Auckland')
+FROM public.workspace_members AS m;
+SELECT codex.set_quiet_hours(m.workspace_id, m.user_id, '22:00', '07:00', 'Europe/Berlin')
+FROM public.workspace_members AS m
+WHERE m.role = 'owner';
+SELECT codex.set_notification_preference(m.workspace_id, m.user_id, 'sms', false)
+FROM public.workspace_members AS m;
+SELECT codex.add_to_digest(m.workspace_id, m.user_id, 'daily', 'Item ' || n, 'Of the day')
+FROM public.workspace_members AS m, generate_series(1, 2) AS n;
+SELECT codex.send_user_notification(m.workspace_id, m.user_id, 'summary', 'By mail', 'Dear ' || n, 'email')
+FROM public.workspace_members AS m, generate_series(1, 3) AS n
+WHERE m.role = 'member';
+SELECT codex.claim_notifications('email', 'worker', 3);
+UPDATE public.campaigns SET allocated_budget_amount = 100 WHERE name <> 'Campaign 1';
+SELECT codex.spend_campaign_budget(c.id, 1e-21, 'Posters')
+FROM public.campaigns AS c
+WHERE c.name <> 'Campaign 1';
+SELECT codex.transition_campaign(c.id, 'paused', reason => 'Holidays')
+FROM public.campaigns AS c
+WHERE c.status = 'active'
+  AND c.name = 'Campaign 2';
+SELECT codex.run_maintenance();
+";
+
 /// What people add to such a database: columns, indexes, policies, triggers, foreign keys and tables of their own.
 const ADDITIONS: &str = "
 CREATE SCHEMA app;
@@ -201,6 +244,13 @@ pub fn tell(client: &mut Client) {
     client
         .batch_execute(STORY)
         .unwrap_or_else(|error| panic!("the story: {error:?}"));
+}
+
+/// Lets the engines work on it; `client` as above.
+pub fn tell_of_the_engines(client: &mut Client) {
+    client
+        .batch_execute(ENGINES)
+        .unwrap_or_else(|error| panic!("the engines: {error:?}"));
 }
 
 /// Adds what an app adds, and gives privileges to roles: `reader` gets some of its own, `member` and `service`
