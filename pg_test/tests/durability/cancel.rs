@@ -38,6 +38,7 @@ const SOMEWHERE: &str = "WITH somewhere AS (
     FROM public.workspaces AS w
     JOIN public.workspace_members AS m ON m.workspace_id = w.id
     JOIN public.campaigns AS c ON c.workspace_id = w.id, public.agent_registry AS a
+    WHERE m.role = 'member'
     LIMIT 1
 )";
 
@@ -196,7 +197,9 @@ const CASES: &[Case] = &[
     ),
     reads(
         "set_quiet_hours",
-        "made AS (SELECT 'x') SELECT format('SELECT codex.set_quiet_hours(%L, %L, ''21:00'', ''06:00'', ''Asia/Tokyo'')', w, u) FROM somewhere, made",
+        // Of somebody who gets no mail here.
+        "made AS (SELECT m.user_id AS id FROM public.workspace_members AS m, somewhere WHERE m.workspace_id = w AND m.role = 'owner')
+         SELECT format('SELECT codex.set_quiet_hours(%L, %L, ''21:00'', ''06:00'', ''Asia/Tokyo'')', w, id) FROM somewhere, made",
     ),
     reads(
         "set_notification_preference",

@@ -239,6 +239,11 @@ pub fn statements() -> Vec<String> {
     codex_pg_test::script::statements(STORY)
 }
 
+/// What the engines add, statement by statement.
+pub fn statements_of_the_engines() -> Vec<String> {
+    codex_pg_test::script::statements(ENGINES)
+}
+
 /// Fills a migrated database; `client` is the owner of its tables.
 pub fn tell(client: &mut Client) {
     client

@@ -125,6 +125,50 @@ fn an_updated_database_is_the_same_as_a_fresh_one_and_keeps_every_row() {
     fresh.assert_same(&updated, "a fresh database and an updated one");
 }
 
+/// Every way that Postgres knows from a released version to this one is walked, and all end at the same definitions.
+#[test]
+fn every_update_path_ends_where_a_fresh_database_is() {
+    let fresh = Database::migrated();
+    let mut admin = fresh.admin();
+    install_version_before(&mut admin);
+    let paths: Vec<(String, String)> = admin
+        .query(
+            "SELECT p.source, p.path
+             FROM pg_extension_update_paths('raptorflow_codex') AS p
+             WHERE p.target = $1
+               AND p.path IS NOT NULL
+             ORDER BY 1",
+            &[&script::VERSION],
+        )
+        .expect("the paths")
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect();
+    let released: std::collections::BTreeSet<String> = script::released()
+        .into_iter()
+        .map(|thing| thing.version)
+        .collect();
+    let sources: std::collections::BTreeSet<String> =
+        paths.iter().map(|(source, _)| source.clone()).collect();
+    assert_eq!(sources, released, "a way from each released version");
+    let definitions = |db: &Database| Picture::of(db).without(&["rows of ", "verify ledger."]);
+    let expected = definitions(&fresh);
+    for (source, path) in paths {
+        let db = Database::empty();
+        db.admin()
+            .batch_execute(&format!(
+                "CREATE EXTENSION raptorflow_codex VERSION '{source}';
+                 SELECT codex.migrate();
+                 ALTER EXTENSION raptorflow_codex UPDATE TO '{}';
+                 SELECT codex.migrate();
+                 SELECT codex.verify_or_raise()",
+                script::VERSION
+            ))
+            .unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        expected.assert_same(&definitions(&db), &path);
+    }
+}
+
 #[test]
 fn a_newer_library_serves_an_older_database_and_says_what_waits() {
     let db = database_of_the_version_before();

@@ -43,7 +43,7 @@ fn a_finding_is_told_by_its_innermost_frame() {
 }
 
 #[test]
-#[ignore = "half a minute, and needs valgrind: make test-long"]
+#[ignore = "a minute, and needs valgrind: make test-long"]
 fn the_library_touches_no_memory_that_is_not_its_own() {
     let server = PrivateServer::make("valgrind", None);
     let mut statements = vec![
@@ -51,6 +51,7 @@ fn the_library_touches_no_memory_that_is_not_its_own() {
         "SELECT count(*) FROM codex.migrate()".to_string(),
     ];
     statements.extend(story::statements());
+    statements.extend(story::statements_of_the_engines());
     for report in [
         "codex.verify()",
         "codex.status()",
