@@ -378,6 +378,7 @@ pub fn expected_tables(client: &SpiClient<'_>) -> Outcome<Vec<Definition>> {
             definition.text = kept.text;
         }
     }
+    expected.extend(completing_triggers(client)?);
     Ok(expected)
 }
 
