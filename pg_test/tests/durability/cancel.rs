@@ -623,7 +623,7 @@ fn functions(admin: &mut Client) -> Vec<String> {
 /// that it is all of them).
 #[test]
 fn a_call_that_is_stopped_while_it_waits_leaves_nothing() {
-    let places = setting("CODEX_CANCEL_PLACES", 2) as usize;
+    let places = setting("CODEX_CANCEL_PLACES", 2);
     let mut dice = Dice::new(seed("cancel"), 0);
     let db = Database::migrated();
     let mut admin = db.admin();
