@@ -382,18 +382,21 @@ pub fn version_of_table(table: &str) -> Option<i32> {
         .map(|migration| migration.version)
 }
 
-/// What the migrations after `version` take away: expected until then.
-pub fn dropped_after(version: i32) -> impl Iterator<Item = Definition> {
+/// What the migrations after `version` take away, and which one: expected until that one is applied.
+pub fn dropped_after(version: i32) -> impl Iterator<Item = (&'static Migration, Definition)> {
     ALL.iter()
         .filter(move |migration| migration.version > version)
-        .flat_map(|migration| migration.drops)
-        .map(|(relation, kind, name, text)| Definition {
-            relation: (*relation).to_string(),
-            kind: (*kind).to_string(),
-            name: (*name).to_string(),
-            text: (*text).to_string(),
+        .flat_map(|migration| migration.drops.iter().map(move |drop| (migration, drop)))
+        .map(|(migration, (relation, kind, name, text))| {
+            let definition = Definition {
+                relation: (*relation).to_string(),
+                kind: (*kind).to_string(),
+                name: (*name).to_string(),
+                text: (*text).to_string(),
+            };
+            (migration, definition)
         })
-        .filter(move |definition| {
+        .filter(move |(_, definition)| {
             version_of_table(&definition.relation).is_some_and(|made| made <= version)
         })
 }

@@ -134,8 +134,13 @@ fn counts_come_from_the_index_and_pages_from_theirs() {
     let of = (scene.acme, scene.anna);
     let admin = &mut scene.admin;
     fill(admin, of.0, of.1, 20_000);
+    fill(admin, of.0, scene.bob, 40_000);
     admin
-        .execute("UPDATE public.user_notifications SET is_read = true, read_at = now() WHERE id NOT IN (SELECT id FROM public.user_notifications ORDER BY created_at DESC LIMIT 30)", &[])
+        .execute(
+            "UPDATE public.user_notifications SET is_read = true, read_at = now()
+             WHERE id NOT IN (SELECT id FROM public.user_notifications WHERE user_id = $1 ORDER BY created_at DESC LIMIT 30)",
+            &[&of.1],
+        )
         .unwrap();
     admin
         .batch_execute("VACUUM ANALYZE public.user_notifications")

@@ -115,12 +115,15 @@ fn an_empty_database_fails_clearly() {
 #[test]
 fn a_dropped_index() {
     broken(
-        "DROP INDEX public.user_notifications_unread_idx",
+        "DROP INDEX public.user_notifications_workspace_id_idx",
         &[
-            ("017.2", "index user_notifications_unread_idx is missing"),
+            (
+                "017.2",
+                "index user_notifications_workspace_id_idx is missing",
+            ),
             (
                 "indexes.public.user_notifications",
-                "index user_notifications_unread_idx is missing",
+                "index user_notifications_workspace_id_idx is missing",
             ),
         ],
     );

@@ -188,6 +188,7 @@ pub fn plan(
     let dropped: Vec<Definition> = made_by
         .into_iter()
         .flat_map(catalogue::dropped_after)
+        .map(|(_, definition)| definition)
         .filter(|definition| definition.relation == name)
         .collect();
     let expected: Vec<&Definition> = shape::EXPECTED_TABLES
