@@ -7,7 +7,7 @@
 //! | [`mod@error`] | every error a user can meet | nothing |
 //! | [`argument`] | what a function asks of its arguments | nothing |
 //! | [`mod@statement`] | SQL prepared once a backend | nothing of its own |
-//! | [`checks`] | CHECK constraints made ready once a backend | nothing of its own |
+//! | [`writing`] | what a statement that writes has to make ready, made ready cheaply | nothing of its own |
 //! | [`subtransaction`] | work that can fail without failing the transaction | nothing of its own |
 //! | [`idempotency`] | calls that can be sent again | `codex.requests` |
 //! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
@@ -33,7 +33,6 @@ mod agents;
 mod alerts;
 mod argument;
 mod campaigns;
-mod checks;
 mod context;
 mod departures;
 mod error;
@@ -51,6 +50,7 @@ mod schema;
 mod signals;
 mod statement;
 mod subtransaction;
+mod writing;
 
 pgrx::pg_module_magic!(name = c"raptorflow_codex", version = VERSION);
 
@@ -67,7 +67,7 @@ const VERSION: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
 pub extern "C-unwind" fn _PG_init() {
     agents::upkeep::define_settings();
     context::define_settings();
-    checks::watch();
+    writing::watch();
     schema::release::watch();
     notifications::define_settings();
     achievements::upkeep::define_settings();

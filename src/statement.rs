@@ -18,9 +18,9 @@
 //!   transaction id and works on a hot standby. [`Statement::write`] is for everything that writes or locks
 //!   rows, and for a read that must see what another session committed a moment ago.
 
-use crate::checks::Writing;
 use crate::error::{CodexError, Outcome};
 use crate::schema::release::refuse_outdated_library;
+use crate::writing::Writing;
 use pgrx::PgMemoryContexts;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
