@@ -110,19 +110,36 @@ unsafe extern "C-unwind" fn at_change(_: pg_sys::Datum, _: i32, _: u32) {
     STALE.set(true);
 }
 
-#[pg_guard]
+unsafe extern "C-unwind" {
+    /// Postgres's own, without the guard that a call through `pg_sys` has.
+    fn standard_ExecutorStart(query: *mut pg_sys::QueryDesc, flags: c_int);
+}
+
+/// Called by Postgres for every statement of the session, most of which are none of ours: these go straight on. An error
+/// passes through this frame without unwinding it, so that it must hold nothing.
 unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int) {
     // SAFETY: Postgres hands over a statement that is to be started, and it is after one of the two calls.
     unsafe {
         match NEXT_HOOK.get() {
             Some(next) => next(query, flags),
-            None => pg_sys::standard_ExecutorStart(query, flags),
+            None => standard_ExecutorStart(query, flags),
         }
+        if WRITING.get() {
+            started(query);
+        }
+    }
+}
+
+/// Makes ready a statement that was started under [`Writing`], if it writes.
+#[pg_guard]
+unsafe extern "C-unwind" fn started(query: *mut pg_sys::QueryDesc) {
+    // SAFETY: the statement was started.
+    unsafe {
         let writes = matches!(
             (*query).operation,
             pg_sys::CmdType::CMD_INSERT | pg_sys::CmdType::CMD_UPDATE
         );
-        if WRITING.get() && writes && !(*query).estate.is_null() {
+        if writes && !(*query).estate.is_null() {
             make_ready(query);
         }
     }

@@ -474,3 +474,132 @@ fn a_check_that_changes_counts_at_once_in_a_session_that_has_written() {
     change("ALTER TABLE public.user_notifications DROP CONSTRAINT other");
     send("B").unwrap();
 }
+
+/// So are the conditions of triggers, of either kind of row.
+#[test]
+fn a_trigger_that_changes_counts_at_once_in_a_session_that_has_written() {
+    let scene = Scene::new();
+    let (mut admin, mut writer) = (scene.db.admin(), scene.db.admin());
+    admin
+        .batch_execute(
+            "CREATE TABLE public.fired (title text);
+             CREATE FUNCTION public.fire() RETURNS trigger LANGUAGE plpgsql
+             AS $$ BEGIN INSERT INTO public.fired VALUES (NEW.title); RETURN NULL; END $$;
+             CREATE FUNCTION public.chosen(text) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN $1 = 'A'; END $$",
+        )
+        .unwrap();
+    let mut fired = |condition: &str| -> Vec<String> {
+        admin
+            .batch_execute(&format!(
+                "TRUNCATE public.fired;
+                 CREATE OR REPLACE TRIGGER other AFTER {condition} EXECUTE FUNCTION public.fire()"
+            ))
+            .unwrap();
+        for title in ["A", "B", "C"] {
+            writer
+                .execute(
+                    "SELECT codex.mark_notification_as_read(codex.send_user_notification($1, $2, 'message', $3, 'M'))",
+                    &[&scene.workspace, &scene.user, &title],
+                )
+                .unwrap();
+        }
+        admin
+            .query("SELECT title FROM public.fired ORDER BY title", &[])
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect()
+    };
+    let insert = "INSERT ON public.user_notifications FOR EACH ROW WHEN";
+    let update = "UPDATE ON public.user_notifications FOR EACH ROW WHEN";
+    assert_eq!(fired(&format!("{insert} (NEW.title = 'A')")), ["A"]);
+    assert_eq!(
+        fired(&format!("{insert} (NEW.title = ANY ('{{B,C}}'))")),
+        ["B", "C"]
+    );
+    assert_eq!(
+        fired(&format!(
+            "{update} (NEW.is_read AND NOT OLD.is_read AND OLD.title >= 'C')"
+        )),
+        ["C"]
+    );
+    assert_eq!(
+        fired(&format!(
+            "{update} (OLD.is_read IS NOT DISTINCT FROM NEW.is_read)"
+        )),
+        [""; 0]
+    );
+    assert_eq!(
+        fired(&format!("{insert} (public.chosen(NEW.title))")),
+        ["A"]
+    );
+    assert_eq!(
+        fired(
+            "UPDATE ON public.user_notifications FOR EACH ROW WHEN (public.chosen(NEW.title) IS NOT TRUE)"
+        ),
+        ["B", "C"]
+    );
+}
+
+/// And the predicates and expressions of indexes.
+#[test]
+fn an_index_that_changes_counts_at_once_in_a_session_that_has_written() {
+    let scene = Scene::new();
+    let (mut admin, mut writer) = (scene.db.admin(), scene.db.admin());
+    let mut send = |title: &str, key: Option<&str>| {
+        writer.execute(
+            "SELECT codex.send_user_notification($1, $2, 'message', $3, 'M', p_idempotency_key => $4)",
+            &[&scene.workspace, &scene.user, &title, &key],
+        )
+    };
+    let mut change = |sql: &str| {
+        admin
+            .batch_execute(&format!("DELETE FROM public.user_notifications; {sql}"))
+            .unwrap()
+    };
+    send("A", None).unwrap();
+
+    change(
+        "CREATE UNIQUE INDEX other ON public.user_notifications (lower(title)) WHERE title <> 'C'",
+    );
+    send("A", None).unwrap();
+    fails_with(send("a", None), "23505");
+    fails_with(send("A", Some("key")), "23505");
+    for key in [None, Some("key")] {
+        send("C", key).unwrap();
+    }
+
+    // Of the same name, and of the same number where Postgres keeps it.
+    change(
+        "DROP INDEX public.other;
+         CREATE UNIQUE INDEX other ON public.user_notifications (left(title, 1)) WHERE title <> 'A'",
+    );
+    send("A", None).unwrap();
+    send("A", Some("key")).unwrap();
+    send("Bc", None).unwrap();
+    fails_with(send("Bd", None), "23505");
+
+    // A row that the index has is found by it, and one that it has not is none of its business.
+    change(
+        "DROP INDEX public.other;
+         CREATE FUNCTION public.turned(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN reverse($1); END $$;
+         CREATE INDEX other ON public.user_notifications (public.turned(title)) WHERE public.turned(title) >= 'B'",
+    );
+    for title in ["xA", "xB", "xC"] {
+        send(title, None).unwrap();
+    }
+    let mut found = |turned: &str| -> i64 {
+        admin
+            .batch_execute("SET enable_seqscan = off")
+            .and_then(|()| {
+                admin.query_one(
+                    "SELECT count(*) FROM public.user_notifications
+                     WHERE public.turned(title) = $1 AND public.turned(title) >= 'B'",
+                    &[&turned],
+                )
+            })
+            .unwrap()
+            .get(0)
+    };
+    assert_eq!((found("Ax"), found("Bx"), found("Cx")), (0, 1, 1));
+}
