@@ -361,21 +361,21 @@ impl<'a> RowMaker<'a> {
             .find(|reference| reference.columns.iter().any(|(own, _)| own == "user_id"))
             .map(|reference| reference.parent);
         let cast = self.cast;
+        // A workspace may have to name its owner.
+        let owned = match self.workspaces {
+            Some(workspaces) => self.has_to_name_a_user(client, workspaces)?,
+            None => false,
+        };
+        if owned {
+            self.make_users(client)?;
+        }
         if let Some(workspaces) = self.workspaces {
-            for workspace in [cast.here, cast.there] {
-                self.insert(
-                    client,
-                    workspaces,
-                    workspace,
-                    cast.user,
-                    &[("id", workspace)],
-                )?;
+            for (workspace, owner) in [(cast.here, cast.user), (cast.there, cast.stranger)] {
+                self.insert(client, workspaces, workspace, owner, &[("id", workspace)])?;
             }
         }
-        if let Some(users) = self.users {
-            for user in [cast.user, cast.neighbour, cast.stranger] {
-                self.insert(client, users, cast.here, user, &[("id", user)])?;
-            }
+        if !owned {
+            self.make_users(client)?;
         }
         for (workspace, user) in [
             (cast.here, cast.user),
@@ -391,6 +391,29 @@ impl<'a> RowMaker<'a> {
             )?;
         }
         Ok(())
+    }
+
+    fn make_users(&mut self, client: &mut SpiClient<'_>) -> Outcome<()> {
+        if let Some(users) = self.users {
+            let cast = self.cast;
+            for user in [cast.user, cast.neighbour, cast.stranger] {
+                self.insert(client, users, cast.here, user, &[("id", user)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row of the table cannot be without a row of the table of users.
+    fn has_to_name_a_user(&self, client: &SpiClient<'_>, table: pg_sys::Oid) -> Outcome<bool> {
+        let columns = columns(client, table)?;
+        Ok(references(client, table)?.iter().any(|reference| {
+            Some(reference.parent) == self.users
+                && reference.columns.iter().any(|(own, _)| {
+                    columns
+                        .iter()
+                        .any(|column| column.name == *own && column.needed)
+                })
+        }))
     }
 
     /// A row here and a row there; on a user-owned table also the neighbour's, and the user's own one there.

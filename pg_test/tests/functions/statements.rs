@@ -569,7 +569,7 @@ fn an_index_that_changes_counts_at_once_in_a_session_that_has_written() {
         send("C", key).unwrap();
     }
 
-    // Of the same name, and of the same number where Postgres keeps it.
+    // Of the same name.
     change(
         "DROP INDEX public.other;
          CREATE UNIQUE INDEX other ON public.user_notifications (left(title, 1)) WHERE title <> 'A'",

@@ -40,7 +40,9 @@ fn a_backend_with_broad_grants_and_no_context_goes_on_writing() {
     let db = found(
         "ALTER TABLE public.workspaces ADD COLUMN owner_id uuid;
          UPDATE public.workspaces SET owner_id = md5('user1')::uuid;
-         ALTER TABLE public.workspaces ALTER COLUMN owner_id SET NOT NULL;
+         ALTER TABLE public.workspaces
+             ALTER COLUMN owner_id SET NOT NULL,
+             ADD FOREIGN KEY (owner_id) REFERENCES auth.users (id);
          ALTER TABLE public.user_workspaces RENAME TO workspace_members;
          ALTER POLICY user_workspaces_same_workspace ON public.workspace_members
              USING (workspace_id IN (SELECT w.workspace_id FROM public.workspace_members AS w));",

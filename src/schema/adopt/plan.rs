@@ -240,12 +240,18 @@ pub fn is_filled_first(client: &SpiClient<'_>, table: &str) -> Outcome<bool> {
     Ok(rows_of(client, table)? > MANY_TO_FILL)
 }
 
-/// How many rows a table has, as the planner estimates them.
+/// How many rows a table has, as the planner estimates them: as many a page as when it was last vacuumed or analysed, times
+/// the pages of today. One that never was, such as after a restore, is judged at a hundred bytes a row.
 fn rows_of(client: &SpiClient<'_>, table: &str) -> Outcome<f32> {
     let (schema, name) = database::split(table);
     let rows: Option<f32> = value(
         client,
-        "SELECT c.reltuples
+        "SELECT CASE
+                    WHEN c.relpages > 0
+                        THEN c.reltuples / c.relpages * pg_catalog.pg_relation_size(c.oid)
+                            / pg_catalog.current_setting('block_size')::integer
+                    ELSE pg_catalog.pg_relation_size(c.oid) / 100
+                END::real
            FROM pg_catalog.pg_class AS c
            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
           WHERE n.nspname = $1::text
