@@ -25,6 +25,9 @@ use std::ffi::{CStr, c_int, c_void};
 /// How many expressions are remembered at once; beyond that the memory starts anew.
 const MOST: usize = 1000;
 
+/// The language `internal`: INTERNALlanguageId in Postgres's catalog/pg_language.
+const INTERNAL_LANGUAGE: pg_sys::Oid = pg_sys::Oid::from_u32(12);
+
 /// What an expression is.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Of {
@@ -452,32 +455,34 @@ unsafe fn read(of: Of, definition: &CStr) -> *mut pg_sys::Expr {
     }
 }
 
-/// Whether an expression holds something else than columns, constants, and operators and functions of Postgres itself.
-/// What those do is known; of others nobody knows whether they keep something of the statement that they were made
-/// ready for.
+/// Whether an expression holds something that may not be used again by another statement: anything but columns,
+/// constants, and operators and functions of Postgres itself in C. Of others nobody knows whether they keep something of
+/// the statement that they were made ready for, and of a whole row (`NEW.*`) and a hashed list the interpreter does.
 #[pg_guard]
 unsafe extern "C-unwind" fn is_foreign(node: *mut pg_sys::Node, nothing: *mut c_void) -> bool {
     use pg_sys::NodeTag::*;
-    // SAFETY: Postgres hands over the parts of a complete expression.
+    // SAFETY: Postgres hands over the parts of a complete expression, each of the type that its tag says.
     unsafe {
         if node.is_null() {
             return false;
         }
         let known = match (*node).type_ {
+            T_Var => (*node.cast::<pg_sys::Var>()).varattno != 0,
+            T_NullTest => !(*node.cast::<pg_sys::NullTest>()).argisrow,
+            T_ScalarArrayOpExpr => {
+                (*node.cast::<pg_sys::ScalarArrayOpExpr>()).hashfuncid == pg_sys::InvalidOid
+            }
             // They compare by the operators of their type.
-            T_MinMaxExpr => !is_later((*node.cast::<pg_sys::MinMaxExpr>()).minmaxtype, nothing),
+            T_MinMaxExpr => !is_later((*node.cast::<pg_sys::MinMaxExpr>()).minmaxtype),
             kind => matches!(
                 kind,
                 T_List
-                    | T_Var
                     | T_Const
                     | T_FuncExpr
                     | T_OpExpr
                     | T_DistinctExpr
                     | T_NullIfExpr
-                    | T_ScalarArrayOpExpr
                     | T_BoolExpr
-                    | T_NullTest
                     | T_BooleanTest
                     | T_CaseExpr
                     | T_CaseWhen
@@ -487,14 +492,38 @@ unsafe extern "C-unwind" fn is_foreign(node: *mut pg_sys::Node, nothing: *mut c_
             ),
         };
         !known
-            || pg_sys::check_functions_in_node(node, Some(is_later), nothing)
+            || pg_sys::check_functions_in_node(node, Some(is_foreign_function), nothing)
             || parts(node, nothing)
     }
 }
 
 /// Whether a function or a type came after Postgres itself.
-unsafe extern "C-unwind" fn is_later(id: pg_sys::Oid, _: *mut c_void) -> bool {
+fn is_later(id: pg_sys::Oid) -> bool {
     id.to_u32() >= pg_sys::FirstNormalObjectId
+}
+
+/// Whether a function is none of Postgres's own in C.
+#[pg_guard]
+unsafe extern "C-unwind" fn is_foreign_function(
+    function: pg_sys::Oid,
+    _nothing: *mut c_void,
+) -> bool {
+    if is_later(function) {
+        return true;
+    }
+    // SAFETY: a catalog cache look-up; the row is given back after its column was read.
+    unsafe {
+        let cache = pg_sys::SysCacheIdentifier::PROCOID as c_int;
+        let row = pg_sys::SearchSysCache1(cache, pg_sys::Datum::from(function));
+        if row.is_null() {
+            return true;
+        }
+        let mut is_null = false;
+        let column = pg_sys::Anum_pg_proc_prolang as pg_sys::AttrNumber;
+        let language = pg_sys::SysCacheGetAttr(cache, row, column, &mut is_null);
+        pg_sys::ReleaseSysCache(row);
+        is_null || language != pg_sys::Datum::from(INTERNAL_LANGUAGE)
+    }
 }
 
 /// [`is_foreign`] for the parts of a node.
