@@ -66,6 +66,7 @@ const VERSION: &std::ffi::CStr = match std::ffi::CStr::from_bytes_with_nul(
 #[pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     agents::upkeep::define_settings();
+    alerts::life::define_settings();
     context::define_settings();
     writing::watch();
     schema::release::watch();

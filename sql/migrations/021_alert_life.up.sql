@@ -129,6 +129,10 @@ CREATE INDEX alert_life_due_at_idx
 CREATE INDEX alert_life_open_idx
     ON codex.alert_life (workspace_id)
     WHERE closed_at IS NULL;
+-- For retention.
+CREATE INDEX alert_life_closed_at_idx
+    ON codex.alert_life (closed_at)
+    WHERE closed_at IS NOT NULL;
 CREATE INDEX alert_life_silenced_by_idx
     ON codex.alert_life (workspace_id, silenced_by)
     WHERE silenced_by IS NOT NULL;

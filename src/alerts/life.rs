@@ -9,12 +9,29 @@ use crate::idempotency;
 use crate::instant;
 use crate::owner::as_owner_of;
 use crate::{covering_silence, glob_as_like, statement};
+use codex_delivery::DAY;
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use serde_json::json;
 use std::panic::AssertUnwindSafe;
+
+static KEEP_DAYS: GucSetting<i32> = GucSetting::<i32>::new(365);
+
+pub fn define_settings() {
+    GucRegistry::define_int_guc(
+        c"raptorflow_codex.keep_alerts_days",
+        c"How many days an alert is kept after it was resolved, dismissed or has expired; 365 by default, 0 for ever.",
+        c"codex.upkeep_alerts() deletes what is older, with the notifications about it, in small batches. What is open is never deleted, and neither are the events of codex.alert_events.",
+        &KEEP_DAYS,
+        0,
+        36_500,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
 
 /// The longest pattern of a dedup key, in characters.
 const LONGEST_GLOB: usize = 200;
@@ -586,6 +603,25 @@ LIMIT $2
 FOR NO KEY UPDATE OF a SKIP LOCKED"
 );
 
+// One that is reopened meanwhile is open when its lock is had.
+statement!(
+    DELETE_CLOSED(TIMESTAMPTZ, INT8) = "
+DELETE FROM public.system_alerts AS a
+WHERE a.ctid = ANY (ARRAY(
+    SELECT o.ctid
+    FROM codex.alert_life AS l
+    JOIN public.system_alerts AS o
+        ON o.workspace_id = l.workspace_id
+        AND o.id = l.alert_id
+    WHERE l.closed_at IS NOT NULL
+      AND l.closed_at < $1
+      AND o.status IN ('resolved', 'dismissed')
+    ORDER BY l.closed_at
+    LIMIT $2
+    FOR UPDATE OF o SKIP LOCKED
+))"
+);
+
 /// Does one batch of everything that is to be done at `now`; gives what was done, and to how many rows. Whatever
 /// another session is at is left to it, so that two at once do no harm.
 pub fn upkeep(
@@ -625,12 +661,19 @@ pub fn upkeep(
     }
     done.push(("alerts escalated", escalated));
     done.push(("alerts told after a silence", told));
+    let days = KEEP_DAYS.get();
+    if days > 0 {
+        let before = instant::after(now, -i64::from(days) * DAY)?;
+        let deleted = DELETE_CLOSED.with(|s| s.execute(client, &[before.into(), batch.into()]))?;
+        done.push(("closed alerts deleted", deleted as i64));
+    }
     Ok(done)
 }
 
 /// Does what time does to alerts, up to `batch` rows of each kind (1 to 100000): closes what has expired, escalates
-/// what nobody acknowledged or resolved in time (`codex.alert_policies`), tells what a silence covered that is over. Of
-/// the current workspace when there is one, else of all.
+/// what nobody acknowledged or resolved in time (`codex.alert_policies`), tells what a silence covered that is over,
+/// deletes what was closed more than `raptorflow_codex.keep_alerts_days` ago. Of the current workspace when there is
+/// one, else of all.
 ///
 /// Returns what was done, to how many rows. Two at once are safe. Refuses: NULL (22004); a batch out of bounds (22023); a
 /// caller to whom row-level security applies and who has entered no workspace (42501).
@@ -659,7 +702,7 @@ COMMENT ON FUNCTION silence_alerts(uuid, text, timestamptz, timestamptz, text, t
 COMMENT ON FUNCTION lift_silence(uuid, uuid) IS
 'Ends a silence before its time; what it covers and is open is told now. Lifted already: no change. Errors: 22004 NULL, P0002 unknown, 42501 not your workspace.';
 COMMENT ON FUNCTION upkeep_alerts(integer) IS
-'Closes alerts that have expired, escalates those that nobody acknowledged or resolved in time, tells those whose silence is over; up to batch rows of each. Returns what was done, to how many rows. Errors: 22004 NULL, 22023 batch out of bounds, 42501 no workspace entered.';
+'Closes alerts that have expired, escalates those that nobody acknowledged or resolved in time, tells those whose silence is over, deletes those that were closed more than raptorflow_codex.keep_alerts_days ago; up to batch rows of each. Returns what was done, to how many rows. Errors: 22004 NULL, 22023 batch out of bounds, 42501 no workspace entered.';
 "#,
     name = "comment_alert_life",
     requires = [reopen_alert, silence_alerts, lift_silence, upkeep_alerts]

@@ -44,6 +44,10 @@ impl Scene {
              FROM generate_series(1, {rows}), public.agent_registry AS a;
              INSERT INTO codex.requests (workspace_id, operation, idempotency_key, request_hash, created_at)
              SELECT '{workspace}', 'x', gen_random_uuid()::text, '', now() - interval '{days} days' FROM generate_series(1, {rows});
+             INSERT INTO public.system_alerts (workspace_id, alert_type, severity_level, title, status)
+             SELECT '{workspace}', 'error', 'low', 'closed {days}', 'resolved' FROM generate_series(1, {rows});
+             UPDATE codex.alert_life AS l SET closed_at = now() - 2 * interval '{days} days'
+             FROM public.system_alerts AS a WHERE a.id = l.alert_id AND a.title = 'closed {days}';
              INSERT INTO public.market_insights (workspace_id, insight_title, insight_type, updated_at)
              SELECT '{workspace}', 'insight', 'trend', now() - interval '{days} days' FROM generate_series(1, {rows})"
         );
@@ -54,13 +58,15 @@ impl Scene {
 }
 
 /// The kinds of work for which [`Scene::put`] makes rows, and after how many days they are due.
-const KINDS: [(&str, i64); 6] = [
+const KINDS: [(&str, i64); 7] = [
     ("read notifications deleted", 180),
     ("expired notifications deleted", 180),
     ("expired signals deleted", 180),
     ("execution ids forgotten", 30),
     ("idempotency keys forgotten", 30),
     ("insights refreshed", 1),
+    // Kept for a year, and twice as old as the others.
+    ("closed alerts deleted", 180),
 ];
 
 type Report = BTreeMap<String, (i64, bool, Option<String>)>;
@@ -85,6 +91,7 @@ fn left(admin: &mut Client) -> BTreeMap<&'static str, i64> {
         "codex.agent_executions",
         "codex.requests",
         "public.market_insights",
+        "public.system_alerts",
     ]
     .into_iter()
     .map(|table| {
@@ -129,6 +136,7 @@ fn what_is_due_is_done_in_batches_and_what_is_not_stays() {
             ("codex.agent_executions", 7),
             ("codex.requests", 7),
             ("public.market_insights", 32),
+            ("public.system_alerts", 7),
         ])
     );
 }
@@ -268,18 +276,65 @@ fn rows_that_somebody_holds_are_left_for_the_next_time() {
         .batch_execute(
             "SELECT FROM public.intelligence_signals LIMIT 2 FOR UPDATE;
              SELECT FROM codex.agent_executions LIMIT 1 FOR UPDATE;
-             SELECT FROM public.market_insights LIMIT 4 FOR UPDATE",
+             SELECT FROM public.market_insights LIMIT 4 FOR UPDATE;
+             SELECT FROM public.system_alerts LIMIT 3 FOR UPDATE",
         )
         .unwrap();
     let report = run(&mut scene.admin, 100);
     assert_eq!(report["expired signals deleted"].0, 3);
     assert_eq!(report["execution ids forgotten"].0, 4);
     assert_eq!(report["insights refreshed"].0, 1);
+    assert_eq!(report["closed alerts deleted"].0, 2);
     holding.commit().unwrap();
     let report = run(&mut scene.admin, 100);
     assert_eq!(report["expired signals deleted"].0, 2);
     assert_eq!(report["execution ids forgotten"].0, 1);
     assert_eq!(report["insights refreshed"].0, 4);
+    assert_eq!(report["closed alerts deleted"].0, 3);
+}
+
+#[test]
+fn what_is_open_stays_and_so_does_what_happened() {
+    let mut scene = Scene::new();
+    let acme = scene.acme;
+    scene.put(acme, 4, 200);
+    let admin = &mut scene.admin;
+    // Long ago, but open: two never closed, one reopened, whatever its life says.
+    admin
+        .batch_execute(&format!(
+            "INSERT INTO public.system_alerts (workspace_id, alert_type, severity_level, title, created_at)
+             SELECT '{acme}', 'error', 'low', 'open', now() - interval '9 years' FROM generate_series(1, 2);
+             UPDATE public.system_alerts SET status = 'active', title = 'reopened'
+             WHERE id = (SELECT id FROM public.system_alerts WHERE status = 'resolved' LIMIT 1);
+             UPDATE codex.alert_life SET closed_at = '2000-01-01'
+             WHERE alert_id = (SELECT id FROM public.system_alerts WHERE title = 'reopened')"
+        ))
+        .unwrap();
+    admin
+        .batch_execute("SET raptorflow_codex.keep_alerts_days = 0")
+        .unwrap();
+    assert!(!run(admin, 100).contains_key("closed alerts deleted"));
+    admin
+        .batch_execute("SET raptorflow_codex.keep_alerts_days = 401")
+        .unwrap();
+    assert_eq!(run(admin, 100)["closed alerts deleted"].0, 0);
+    admin
+        .batch_execute("RESET raptorflow_codex.keep_alerts_days")
+        .unwrap();
+    assert_eq!(run(admin, 100)["closed alerts deleted"].0, 3);
+    let titles: Vec<String> = admin
+        .query("SELECT title FROM public.system_alerts ORDER BY title", &[])
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect();
+    assert_eq!(titles, ["open", "open", "reopened"]);
+    let deleted: i64 = value(
+        admin,
+        "SELECT count(*) FROM codex.alert_events WHERE event = 'deleted'",
+        &[],
+    );
+    assert_eq!(deleted, 3);
 }
 
 #[test]
