@@ -349,9 +349,10 @@ unsafe fn ordinary(_: &pg_sys::TupleConstr) -> bool {
 /// replaced by what they are computed from.
 #[cfg(feature = "pg18")]
 unsafe fn ordinary(definitions: &pg_sys::TupleConstr) -> bool {
-    // SAFETY: the caller's definitions have num_check CHECKs.
-    let checks = unsafe {
-        std::slice::from_raw_parts(definitions.check, usize::from(definitions.num_check))
+    let checks = match usize::from(definitions.num_check) {
+        0 => &[],
+        // SAFETY: the caller's definitions have as many CHECKs.
+        count => unsafe { std::slice::from_raw_parts(definitions.check, count) },
     };
     !definitions.has_generated_virtual && checks.iter().all(|check| check.ccenforced)
 }
