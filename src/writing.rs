@@ -11,6 +11,8 @@
 //! with Postgres. What is remembered counts for the very text of the definition that it was made from, so that
 //! `ALTER TABLE` needs no attention; and all is forgotten when any function or type of the database changes, because
 //! the simplification may have computed with it: not while a statement runs that uses it, but before the next one.
+//! One thing is different: whether the role may execute a function of Postgres's own (which everybody may, unless somebody
+//! took that away) is asked when the expression is compiled, not for every statement.
 //!
 //! **Indexes.** The same goes for the predicate and the expressions of each index that an INSERT adds to. An INSERT of this
 //! extension opens the indexes as Postgres would at the first row, and finds what was compiled.
