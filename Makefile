@@ -28,7 +28,7 @@ stop: ## stop the private servers
 test: ## everything: formatting and warnings, pure crates, inside the server, outside as a client
 	@tools/test
 
-test-all: ## the same on Postgres 15 to 18, pg_upgrade, the package in a clean Debian, every linter: half an hour
+test-all: ## the same on Postgres 15 to 18, pg_upgrade, the package in a clean Debian, every linter: about an hour
 	@tools/test-all
 
 test-pure: ## the crates without Postgres: seconds
