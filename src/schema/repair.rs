@@ -70,8 +70,8 @@ fn completing_triggers(
 ) -> Outcome<Vec<(i32, String)>> {
     let mut done = Vec::new();
     for trigger in adopt::completing_triggers(client)? {
-        let version = catalogue::version_of_table(&trigger.relation)
-            .unwrap_or_else(|| legacy::VERSION_OF_MENDING);
+        let version =
+            catalogue::version_of_table(&trigger.relation).unwrap_or(legacy::VERSION_OF_MENDING);
         let applied = entries.iter().any(|entry| entry.version == version);
         let there = exists_on(
             client,
