@@ -14,6 +14,11 @@ pub fn after(at: TimestampWithTimeZone, micros: i64) -> Outcome<TimestampWithTim
     of(pg_sys::TimestampTz::from(at).saturating_add(micros))
 }
 
+/// The time `days` times 24 hours before `at`; 22023 outside of what Postgres can hold.
+pub fn days_before(at: TimestampWithTimeZone, days: i64) -> Outcome<TimestampWithTimeZone> {
+    after(at, days.saturating_mul(-86_400_000_000))
+}
+
 /// The time that Postgres counts as `micros`; 22023 outside of what it can hold.
 pub fn of(micros: pg_sys::TimestampTz) -> Outcome<TimestampWithTimeZone> {
     TimestampWithTimeZone::try_from(micros)

@@ -12,6 +12,7 @@
 //! | [`idempotency`] | calls that can be sent again | `codex.requests` |
 //! | [`context`] | who is asking: workspace and user of this transaction | reads the membership table |
 //! | [`instant`] | points in time | nothing |
+//! | [`retention`] | for how many days an engine keeps what has served | nothing |
 //! | [`owner`] | what a trigger does as the owner of a table | nothing of its own |
 //! | [`policy`] | row-level security of a table, and the grants that go with it | policies and grants |
 //! | [`identifier`] | time-ordered UUIDs | nothing |
@@ -45,6 +46,7 @@ mod maintenance;
 mod notifications;
 mod owner;
 mod policy;
+mod retention;
 mod row_triggers;
 mod schema;
 mod signals;

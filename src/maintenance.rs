@@ -28,8 +28,6 @@ const ADVISORY_LOCK: (i32, i32) = (0x434F_4458, 2);
 /// How long the ids of executions are kept, in days: longer than any retry lasts.
 const EXECUTION_IDS_DAYS: i64 = 30;
 
-const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
-
 /// What an engine does for `now`, at most so many rows of each kind; gives what was done, and to how many rows.
 type Upkeep =
     fn(&mut SpiClient<'_>, TimestampWithTimeZone, i64) -> Outcome<Vec<(&'static str, i64)>>;
@@ -64,7 +62,7 @@ fn forget_requests(
     now: TimestampWithTimeZone,
     batch: i64,
 ) -> Outcome<Vec<(&'static str, i64)>> {
-    let before = instant::after(now, -i64::from(idempotency::KEPT_DAYS) * MICROSECONDS_A_DAY)?;
+    let before = instant::days_before(now, idempotency::KEPT_DAYS.into())?;
     let forgotten = idempotency::forget(client, before, batch)?;
     Ok(vec![("idempotency keys forgotten", forgotten as i64)])
 }
@@ -74,7 +72,7 @@ fn forget_executions(
     now: TimestampWithTimeZone,
     batch: i64,
 ) -> Outcome<Vec<(&'static str, i64)>> {
-    let before = instant::after(now, -EXECUTION_IDS_DAYS * MICROSECONDS_A_DAY)?;
+    let before = instant::days_before(now, EXECUTION_IDS_DAYS)?;
     let forgotten = FORGET_EXECUTIONS
         .with(|statement| statement.execute(client, &[before.into(), batch.into()]))?;
     Ok(vec![("execution ids forgotten", forgotten as i64)])

@@ -10,8 +10,6 @@ use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
-const DAY: i64 = 86_400 * 1_000_000;
-
 static EVENT_DAYS: GucSetting<i32> = GucSetting::<i32>::new(90);
 static METRIC_DAYS: GucSetting<i32> = GucSetting::<i32>::new(800);
 
@@ -80,7 +78,7 @@ pub fn upkeep(
     // A day longer than events are taken: what is refused as too old and what is forgotten must not overlap.
     let events = i64::from(EVENT_DAYS.get()) + 1;
     let days = i64::from(METRIC_DAYS.get()).max(events);
-    let before = |days: i64| instant::after(now, -days * DAY);
+    let before = |days: i64| instant::days_before(now, days);
     let arguments = [before(events)?.into(), batch.into()];
     let forgotten = FORGET_EVENTS.with(|s| s.execute(client, &arguments))?;
     let arguments = [before(days)?.into(), batch.into()];

@@ -5,24 +5,18 @@ use crate::argument;
 use crate::context;
 use crate::error::{OrRaise, Outcome};
 use crate::instant;
-use codex_delivery::DAY;
+use crate::retention::Keep;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
-static KEEP_DAYS: GucSetting<i32> = GucSetting::<i32>::new(90);
+static KEEP: Keep = Keep::days(90);
 
 pub fn define_settings() {
-    GucRegistry::define_int_guc(
+    KEEP.define(
         c"raptorflow_codex.keep_agent_tasks_days",
         c"How many days a task or a reservation of an agent is kept after it was finished; 90 by default, 0 for ever.",
         c"codex.upkeep_agents() deletes what is older, in small batches. What waits, is leased or is held is never deleted, nor is what a period of a budget came to.",
-        &KEEP_DAYS,
-        0,
-        36_500,
-        GucContext::Suset,
-        GucFlags::default(),
     );
 }
 
@@ -39,9 +33,7 @@ pub fn upkeep(
         ("tasks given up after their last attempt", given_up),
         ("reservations expired", budgets::expire(client, now, batch)?),
     ];
-    let days = KEEP_DAYS.get();
-    if days > 0 {
-        let before = instant::after(now, -i64::from(days) * DAY)?;
+    if let Some(before) = KEEP.limit(now)? {
         done.push((
             "finished tasks deleted",
             tasks::forget(client, before, batch)?,

@@ -8,28 +8,22 @@ use crate::error::{CodexError, OrRaise, Outcome, required};
 use crate::idempotency;
 use crate::instant;
 use crate::owner::as_owner_of;
+use crate::retention::Keep;
 use crate::{covering_silence, glob_as_like, statement};
-use codex_delivery::DAY;
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use serde_json::json;
 use std::panic::AssertUnwindSafe;
 
-static KEEP_DAYS: GucSetting<i32> = GucSetting::<i32>::new(365);
+static KEEP: Keep = Keep::days(365);
 
 pub fn define_settings() {
-    GucRegistry::define_int_guc(
+    KEEP.define(
         c"raptorflow_codex.keep_alerts_days",
         c"How many days an alert is kept after it was resolved, dismissed or has expired; 365 by default, 0 for ever.",
         c"codex.upkeep_alerts() deletes what is older, with the notifications about it, in small batches. What is open is never deleted, and neither are the events of codex.alert_events.",
-        &KEEP_DAYS,
-        0,
-        36_500,
-        GucContext::Suset,
-        GucFlags::default(),
     );
 }
 
@@ -661,9 +655,7 @@ pub fn upkeep(
     }
     done.push(("alerts escalated", escalated));
     done.push(("alerts told after a silence", told));
-    let days = KEEP_DAYS.get();
-    if days > 0 {
-        let before = instant::after(now, -i64::from(days) * DAY)?;
+    if let Some(before) = KEEP.limit(now)? {
         let deleted = DELETE_CLOSED.with(|s| s.execute(client, &[before.into(), batch.into()]))?;
         done.push(("closed alerts deleted", deleted as i64));
     }

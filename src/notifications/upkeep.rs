@@ -5,25 +5,19 @@ use crate::argument;
 use crate::context;
 use crate::error::{OrRaise, Outcome};
 use crate::instant;
+use crate::retention::Keep;
 use crate::statement;
-use codex_delivery::DAY;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
-static KEEP_DAYS: GucSetting<i32> = GucSetting::<i32>::new(180);
+static KEEP: Keep = Keep::days(180);
 
 pub fn define_settings() {
-    GucRegistry::define_int_guc(
+    KEEP.define(
         c"raptorflow_codex.keep_notifications_days",
         c"How many days a notification is kept after it was read or has expired; 180 by default, 0 for ever.",
         c"codex.upkeep_notifications() deletes what is older, in small batches. What is unread and has not expired is never deleted.",
-        &KEEP_DAYS,
-        0,
-        36_500,
-        GucContext::Suset,
-        GucFlags::default(),
     );
 }
 
@@ -69,9 +63,7 @@ pub fn upkeep(
         ("deliveries given up after their last attempt", given_up),
         ("digests sent", digests),
     ];
-    let days = KEEP_DAYS.get();
-    if days > 0 {
-        let before = instant::after(now, -i64::from(days) * DAY)?;
+    if let Some(before) = KEEP.limit(now)? {
         let arguments = [before.into(), batch.into()];
         let read = DELETE_READ.with(|statement| statement.execute(client, &arguments))?;
         let expired = DELETE_EXPIRED.with(|statement| statement.execute(client, &arguments))?;
