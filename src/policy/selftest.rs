@@ -338,6 +338,17 @@ struct Reference {
     columns: Vec<(String, String)>,
 }
 
+impl Reference {
+    /// Whether a row has to give a value to a column of it.
+    fn is_needed(&self, columns: &[Column]) -> bool {
+        self.columns.iter().any(|(own, _)| {
+            columns
+                .iter()
+                .any(|column| column.name == *own && column.needed)
+        })
+    }
+}
+
 impl<'a> RowMaker<'a> {
     fn new(cast: &'a Cast) -> Self {
         Self {
@@ -406,14 +417,9 @@ impl<'a> RowMaker<'a> {
     /// Whether a row of the table cannot be without a row of the table of users.
     fn has_to_name_a_user(&self, client: &SpiClient<'_>, table: pg_sys::Oid) -> Outcome<bool> {
         let columns = columns(client, table)?;
-        Ok(references(client, table)?.iter().any(|reference| {
-            Some(reference.parent) == self.users
-                && reference.columns.iter().any(|(own, _)| {
-                    columns
-                        .iter()
-                        .any(|column| column.name == *own && column.needed)
-                })
-        }))
+        Ok(references(client, table)?
+            .iter()
+            .any(|reference| Some(reference.parent) == self.users && reference.is_needed(&columns)))
     }
 
     /// A row here and a row there; on a user-owned table also the neighbour's, and the user's own one there.
@@ -479,14 +485,11 @@ impl<'a> RowMaker<'a> {
             .collect();
         let columns = columns(client, table)?;
         for reference in references(client, table)? {
-            let needed = reference.columns.iter().any(|(own, _)| {
-                columns
+            let needed = reference.is_needed(&columns)
+                && reference
+                    .columns
                     .iter()
-                    .any(|column| column.name == *own && column.needed)
-            }) && reference
-                .columns
-                .iter()
-                .any(|(own, _)| !values.iter().any(|(column, _)| column == own));
+                    .any(|(own, _)| !values.iter().any(|(column, _)| column == own));
             if !needed {
                 continue;
             }
