@@ -49,11 +49,30 @@ type Key = (pg_sys::Oid, Of, usize);
 /// What was made of an expression, in [`memory`].
 struct Remembered {
     definition: Box<[u8]>,
-    /// Simplified; never handed out, only copied.
+    ready: Ready,
+}
+
+/// An expression as far as it is made ready. It is handed out as it is: it stays until no statement runs that uses it.
+#[derive(Clone, Copy)]
+struct Ready {
+    of: Of,
+    /// Simplified.
     expression: *mut pg_sys::Expr,
-    /// Compiled, where that can be used again. It is handed out: no statement is in the middle of it when another one
-    /// begins with it, since the functions in it write nothing.
+    /// Compiled, where that can be used again: no statement is in the middle of it when another one begins with it, since
+    /// the functions in it write nothing.
     compiled: Option<Compiled>,
+}
+
+impl Ready {
+    /// What was compiled, or else the expression compiled for one statement, in the current memory context.
+    ///
+    /// # Safety
+    /// The statement runs under [`Writing`].
+    unsafe fn for_statement(self) -> Compiled {
+        self.compiled
+            // SAFETY: what is remembered stays as long as the statement.
+            .unwrap_or_else(|| unsafe { compile(self.of, self.expression) })
+    }
 }
 
 /// An expression as [`compile`] leaves it: a list for the expressions of an index, else a state.
@@ -135,7 +154,8 @@ unsafe extern "C-unwind" fn at_start(query: *mut pg_sys::QueryDesc, flags: c_int
     }
 }
 
-/// Makes ready a statement that was started under [`Writing`], if it writes.
+/// Makes ready a statement that was started under [`Writing`], if it writes. One that starts inside of another after
+/// a change is left to Postgres: what is remembered is from before, and a statement further up may be using it.
 #[pg_guard]
 unsafe extern "C-unwind" fn started(query: *mut pg_sys::QueryDesc) {
     // SAFETY: the statement was started.
@@ -144,7 +164,7 @@ unsafe extern "C-unwind" fn started(query: *mut pg_sys::QueryDesc) {
             (*query).operation,
             pg_sys::CmdType::CMD_INSERT | pg_sys::CmdType::CMD_UPDATE
         );
-        if writes && !(*query).estate.is_null() {
+        if writes && !STALE.get() && !(*query).estate.is_null() {
             make_ready(query);
         }
     }
@@ -164,17 +184,22 @@ unsafe fn make_ready(query: *mut pg_sys::QueryDesc) {
             return;
         }
         let before = pg_sys::MemoryContextSwitchTo((*state).es_query_cxt);
+        let plan = (*(*query).plannedstmt).planTree;
+        let insert = ((*query).operation == pg_sys::CmdType::CMD_INSERT
+            && (*tables).length == 1
+            && (*plan).type_ == pg_sys::NodeTag::T_ModifyTable)
+            .then(|| &*plan.cast::<pg_sys::ModifyTable>());
         for at in 0..(*tables).length {
-            let table = pg_sys::list_nth(tables, at).cast::<pg_sys::ResultRelInfo>();
-            set_up_checks(&mut *table);
-            set_up_triggers(&mut *table, (*query).operation);
-        }
-        if (*query).operation == pg_sys::CmdType::CMD_INSERT && (*tables).length == 1 {
-            let table = pg_sys::list_nth(tables, 0).cast::<pg_sys::ResultRelInfo>();
-            let plan = (*(*query).plannedstmt).planTree;
-            if (*plan).type_ == pg_sys::NodeTag::T_ModifyTable {
-                let insert = &*plan.cast::<pg_sys::ModifyTable>();
-                open_indexes(&mut *table, insert);
+            let table = &mut *pg_sys::list_nth(tables, at).cast::<pg_sys::ResultRelInfo>();
+            let relation = table.ri_RelationDesc;
+            if relation.is_null() || (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION
+            {
+                continue;
+            }
+            set_up_checks(table);
+            set_up_triggers(table, (*query).operation);
+            if let Some(insert) = insert {
+                open_indexes(table, insert);
             }
         }
         pg_sys::MemoryContextSwitchTo(before);
@@ -190,11 +215,7 @@ unsafe fn open_indexes(table: &mut pg_sys::ResultRelInfo, insert: &pg_sys::Modif
     // SAFETY: the table is open. After ExecOpenIndices there is an IndexInfo for each index that was opened, and what it
     // has of a predicate and of expressions is its own copy of what the relation cache simplified.
     unsafe {
-        let relation = table.ri_RelationDesc;
-        if relation.is_null()
-            || (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION
-            || !(*(*relation).rd_rel).relhasindex
-            || !table.ri_IndexRelationDescs.is_null()
+        if !(*(*table.ri_RelationDesc).rd_rel).relhasindex || !table.ri_IndexRelationDescs.is_null()
         {
             return;
         }
@@ -240,10 +261,7 @@ unsafe fn of_index(index: pg_sys::Relation, of: Of, simplified: *mut pg_sys::Lis
         let stored = definition.cast_mut_ptr::<pg_sys::varlena>();
         let bytes = std::slice::from_raw_parts(stored.cast::<u8>(), pgrx::varsize_any(stored));
         let key = ((*index).rd_id, of, 0);
-        match remembered(key, bytes, || simplified.cast()) {
-            Ready::Compiled(compiled) => compiled,
-            Ready::Simplified(expression) => compile(of, expression),
-        }
+        remembered(key, bytes, || simplified.cast()).for_statement()
     }
 }
 
@@ -251,20 +269,14 @@ unsafe fn of_index(index: pg_sys::Relation, of: Of, simplified: *mut pg_sys::Lis
 /// the ordinary is left to Postgres.
 ///
 /// # Safety
-/// `table` is one that a started statement writes to, and the current memory context is the statement's.
+/// `table` is an ordinary, open one that a started statement writes to, and the current memory context is the statement's.
 unsafe fn set_up_checks(table: &mut pg_sys::ResultRelInfo) {
     // SAFETY: a table that a statement writes to is open, and stays so until its end; so do its definitions.
     unsafe {
         let relation = table.ri_RelationDesc;
-        if relation.is_null() {
-            return;
-        }
         let definitions = (*(*relation).rd_att).constr;
         let (id, row) = ((*relation).rd_id, &*(*relation).rd_rel);
-        if definitions.is_null()
-            || row.relkind as u8 != pg_sys::RELKIND_RELATION
-            || !place(table).is_null()
-        {
+        if definitions.is_null() || !place(table).is_null() {
             return;
         }
         let count = (*definitions).num_check;
@@ -281,10 +293,7 @@ unsafe fn set_up_checks(table: &mut pg_sys::ResultRelInfo) {
             }
             let key = (id, Of::Check, usize::from(at));
             let text = CStr::from_ptr(definition);
-            let state = match remembered(key, text.to_bytes(), || read(Of::Check, text)) {
-                Ready::Compiled(compiled) => compiled,
-                Ready::Simplified(expression) => compile(Of::Check, expression),
-            };
+            let state = remembered(key, text.to_bytes(), || read_check(text)).for_statement();
             *ready.add(usize::from(at)) = state.cast();
         }
         *place(table) = ready;
@@ -304,11 +313,9 @@ unsafe fn set_up_triggers(table: &mut pg_sys::ResultRelInfo, operation: pg_sys::
     // SAFETY: a table with triggers has an array with a place for the WHEN of each.
     unsafe {
         let (relation, triggers) = (table.ri_RelationDesc, table.ri_TrigDesc);
-        if relation.is_null() || triggers.is_null() || table.ri_TrigWhenExprs.is_null() {
-            return;
-        }
         let definitions = (*(*relation).rd_att).constr;
-        if (*(*relation).rd_rel).relkind as u8 != pg_sys::RELKIND_RELATION
+        if triggers.is_null()
+            || table.ri_TrigWhenExprs.is_null()
             || !(definitions.is_null() || ordinary(&*definitions))
         {
             return;
@@ -321,8 +328,7 @@ unsafe fn set_up_triggers(table: &mut pg_sys::ResultRelInfo, operation: pg_sys::
             }
             let key = ((*relation).rd_id, Of::Trigger, at);
             let text = CStr::from_ptr(trigger.tgqual);
-            let known = remembered(key, text.to_bytes(), || read(Of::Trigger, text));
-            if let Ready::Compiled(state) = known {
+            if let Some(state) = remembered(key, text.to_bytes(), || read_when(text)).compiled {
                 *place = state.cast();
             }
         }
@@ -359,13 +365,6 @@ unsafe fn ordinary(definitions: &pg_sys::TupleConstr) -> bool {
     !definitions.has_generated_virtual && checks.iter().all(|check| check.ccenforced)
 }
 
-/// An expression as far as it is made ready.
-enum Ready {
-    Compiled(Compiled),
-    /// The caller's own, in the current memory context.
-    Simplified(*mut pg_sys::Expr),
-}
-
 /// What is remembered of an expression with this definition, or is from now on: made by `make`, in the current memory
 /// context.
 ///
@@ -376,43 +375,36 @@ unsafe fn remembered(
     definition: &[u8],
     make: impl FnOnce() -> *mut pg_sys::Expr,
 ) -> Ready {
-    // SAFETY: what is remembered is complete and in a context that only `forget` clears, when no statement uses it.
+    let known = REMEMBERED.with_borrow(|all| {
+        let known = all.as_ref()?.get(&key)?;
+        (*known.definition == *definition).then_some(known.ready)
+    });
+    if let Some(known) = known {
+        return known;
+    }
+    // SAFETY: `make` gives a complete expression; what is kept of it is a copy in a context that only `forget` clears,
+    // when no statement uses it.
     unsafe {
-        // It was made before a change: no more of it, but a statement further up may be using it.
-        if STALE.get() {
-            return Ready::Simplified(make());
-        }
-        let known = REMEMBERED.with_borrow(|all| {
-            let known = all.as_ref()?.get(&key)?;
-            (*known.definition == *definition).then_some((known.compiled, known.expression))
-        });
-        match known {
-            Some((Some(compiled), _)) => return Ready::Compiled(compiled),
-            Some((None, expression)) => return Ready::Simplified(copy(expression)),
-            None => {}
-        }
         // From here on a change makes stale what is made below.
         let made = make();
         let foreign = is_foreign(made.cast(), std::ptr::null_mut());
         let before = pg_sys::MemoryContextSwitchTo(memory());
-        let expression = copy(made);
-        let compiled = (!foreign).then(|| compile(key.1, expression));
+        let expression: *mut pg_sys::Expr = pg_sys::copyObjectImpl(made.cast()).cast();
+        let ready = Ready {
+            of: key.1,
+            expression,
+            compiled: (!foreign).then(|| compile(key.1, expression)),
+        };
         pg_sys::MemoryContextSwitchTo(before);
         REMEMBERED.with_borrow_mut(|all| {
             let all = all.get_or_insert_default();
-            all.insert(
-                key,
-                Remembered {
-                    definition: definition.into(),
-                    expression,
-                    compiled,
-                },
-            );
+            let definition = definition.into();
+            all.insert(key, Remembered { definition, ready });
             if all.len() >= MOST {
                 STALE.set(true);
             }
         });
-        compiled.map_or(Ready::Simplified(made), Ready::Compiled)
+        ready
     }
 }
 
@@ -432,29 +424,33 @@ unsafe fn compile(of: Of, expression: *mut pg_sys::Expr) -> Compiled {
     }
 }
 
-/// A condition read from the catalog's text and simplified, as Postgres does it; that of a trigger is a list of
-/// conditions that all have to hold.
+/// A CHECK read from the catalog's text and simplified, as Postgres does it.
 ///
 /// # Safety
-/// `definition` is what the catalog has of a CHECK or of a WHEN.
-unsafe fn read(of: Of, definition: &CStr) -> *mut pg_sys::Expr {
+/// `definition` is what the catalog has of a CHECK.
+unsafe fn read_check(definition: &CStr) -> *mut pg_sys::Expr {
+    // SAFETY: by the contract.
+    unsafe { pg_sys::expression_planner(pg_sys::stringToNode(definition.as_ptr()).cast()) }
+}
+
+/// The WHEN of a trigger read from the catalog's text and simplified, as Postgres does it: a list of conditions that all
+/// have to hold.
+///
+/// # Safety
+/// `definition` is what the catalog has of a WHEN.
+unsafe fn read_when(definition: &CStr) -> *mut pg_sys::Expr {
     // SAFETY: by the contract; a WHEN refers to the rows by the two numbers of a rule, and its evaluation by those of
     // the two sides of a join.
     unsafe {
-        let read = pg_sys::stringToNode(definition.as_ptr());
-        let read: *mut pg_sys::Expr = match of {
-            Of::Check | Of::Predicate | Of::Expressions => read.cast(),
-            Of::Trigger => {
-                for (from, to) in [
-                    (pg_sys::PRS2_OLD_VARNO, pg_sys::INNER_VAR),
-                    (pg_sys::PRS2_NEW_VARNO, pg_sys::OUTER_VAR),
-                ] {
-                    pg_sys::ChangeVarNodes(read.cast(), from as c_int, to, 0);
-                }
-                pg_sys::make_ands_implicit(read.cast()).cast()
-            }
-        };
-        pg_sys::expression_planner(read)
+        let read: *mut pg_sys::Node = pg_sys::stringToNode(definition.as_ptr()).cast();
+        for (from, to) in [
+            (pg_sys::PRS2_OLD_VARNO, pg_sys::INNER_VAR),
+            (pg_sys::PRS2_NEW_VARNO, pg_sys::OUTER_VAR),
+        ] {
+            pg_sys::ChangeVarNodes(read, from as c_int, to, 0);
+        }
+        let all = pg_sys::make_ands_implicit(read.cast());
+        pg_sys::expression_planner(all.cast())
     }
 }
 
@@ -541,15 +537,6 @@ unsafe fn parts(node: *mut pg_sys::Node, nothing: *mut c_void) -> bool {
 unsafe fn parts(node: *mut pg_sys::Node, nothing: *mut c_void) -> bool {
     // SAFETY: a complete expression, and a function of the type that is asked for.
     unsafe { pg_sys::expression_tree_walker_impl(node, Some(is_foreign), nothing) }
-}
-
-/// A copy of an expression in the current memory context.
-///
-/// # Safety
-/// `expression` is a complete expression.
-unsafe fn copy(expression: *mut pg_sys::Expr) -> *mut pg_sys::Expr {
-    // SAFETY: by the contract.
-    unsafe { pg_sys::copyObjectImpl(expression.cast()).cast() }
 }
 
 /// The memory context of what is remembered.
