@@ -1,52 +1,5 @@
 -- From 0.1.0 to 0.2.0: what a database of 0.1.0 lacks. Written by `make shape` from the two install scripts.
 
-CREATE FUNCTION refuse_ledger_change() RETURNS trigger
-LANGUAGE c
-AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
-
-COMMENT ON FUNCTION refuse_ledger_change() IS
-'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
-
-CREATE FUNCTION count_spending() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'count_spending_trigger';
-
-COMMENT ON FUNCTION count_spending() IS
-'Trigger of codex.campaign_spending: keeps the sum in codex.campaign_life, as its owner. Refuses (55000) what is more than the allocated budget of the campaign, spending in an archived one, and changes of a row; (22023) more money back than was spent.';
-
-CREATE FUNCTION keep_cohort_shares() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'keep_cohort_shares_trigger';
-
-COMMENT ON FUNCTION keep_cohort_shares() IS
-'Trigger of campaign_cohorts, once a statement: refuses (22023) shares of a campaign''s cohorts that rise above 100 percent in all. Statements that raise shares of one campaign wait for each other.';
-
-CREATE FUNCTION check_time_zone() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
-
-COMMENT ON FUNCTION check_time_zone() IS
-'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
-
-CREATE FUNCTION follow_alert() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'follow_alert_trigger';
-
-COMMENT ON FUNCTION follow_alert() IS
-'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
-
-CREATE FUNCTION follow_campaign() RETURNS trigger
-LANGUAGE c
-SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'follow_campaign_trigger';
-
-COMMENT ON FUNCTION follow_campaign() IS
-'Trigger AFTER UPDATE of a campaign: keeps codex.campaign_life and adds to codex.campaign_history, as the owner of these tables. Refuses (55000) a status that does not follow where codex.campaign_policies guards it, and a budget below what is spent.';
-
 CREATE FUNCTION keep_quest_tree() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
@@ -55,13 +8,13 @@ AS 'MODULE_PATHNAME', 'keep_quest_tree_trigger';
 COMMENT ON FUNCTION keep_quest_tree() IS
 'Trigger of campaign_quests, once a statement: refuses (22023) a parent of another campaign, and a quest with more than 1000 above it, also far below one that moves. Statements that change the tree of one campaign wait for each other.';
 
-CREATE FUNCTION queue_delivery() RETURNS trigger
+CREATE FUNCTION keep_cohort_shares() RETURNS trigger
 LANGUAGE c
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
+AS 'MODULE_PATHNAME', 'keep_cohort_shares_trigger';
 
-COMMENT ON FUNCTION queue_delivery() IS
-'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
+COMMENT ON FUNCTION keep_cohort_shares() IS
+'Trigger of campaign_cohorts, once a statement: refuses (22023) shares of a campaign''s cohorts that rise above 100 percent in all. Statements that raise shares of one campaign wait for each other.';
 
 CREATE FUNCTION check_achievement_rule() RETURNS trigger
 LANGUAGE c
@@ -77,6 +30,53 @@ AS 'MODULE_PATHNAME', 'keep_achievement_metrics_trigger';
 
 COMMENT ON FUNCTION keep_achievement_metrics() IS
 'Trigger AFTER INSERT OR UPDATE of an achievement: keeps in codex.achievement_metrics, as the owner of that table, which metrics it depends on while it is active.';
+
+CREATE FUNCTION check_time_zone() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'check_time_zone_trigger';
+
+COMMENT ON FUNCTION check_time_zone() IS
+'Trigger BEFORE INSERT OR UPDATE: refuses a time_zone that pg_timezone_names does not list (22023).';
+
+CREATE FUNCTION count_spending() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'count_spending_trigger';
+
+COMMENT ON FUNCTION count_spending() IS
+'Trigger of codex.campaign_spending: keeps the sum in codex.campaign_life, as its owner. Refuses (55000) what is more than the allocated budget of the campaign, spending in an archived one, and changes of a row; (22023) more money back than was spent.';
+
+CREATE FUNCTION queue_delivery() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'queue_delivery_trigger';
+
+COMMENT ON FUNCTION queue_delivery() IS
+'Trigger AFTER INSERT OR DELETE of a notification: puts what is not in_app into codex.deliveries, as the owner of that table, and takes it out again; announces it when raptorflow_codex.notify is on.';
+
+CREATE FUNCTION refuse_ledger_change() RETURNS trigger
+LANGUAGE c
+AS 'MODULE_PATHNAME', 'refuse_ledger_change_trigger';
+
+COMMENT ON FUNCTION refuse_ledger_change() IS
+'Trigger BEFORE UPDATE, DELETE or TRUNCATE of codex.points_ledger: refuses it (55000), unless the entry goes with its user or workspace, by a foreign key or an erasure.';
+
+CREATE FUNCTION follow_campaign() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'follow_campaign_trigger';
+
+COMMENT ON FUNCTION follow_campaign() IS
+'Trigger AFTER UPDATE of a campaign: keeps codex.campaign_life and adds to codex.campaign_history, as the owner of these tables. Refuses (55000) a status that does not follow where codex.campaign_policies guards it, and a budget below what is spent.';
+
+CREATE FUNCTION follow_alert() RETURNS trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'follow_alert_trigger';
+
+COMMENT ON FUNCTION follow_alert() IS
+'Trigger AFTER INSERT, UPDATE or DELETE of an alert: keeps codex.alert_life, adds to codex.alert_events and tells whom codex.alert_fan_out names, as the owner of these tables.';
 
 CREATE  FUNCTION "add_to_digest"(
 	"workspace" uuid,
