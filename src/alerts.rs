@@ -33,6 +33,7 @@ use history::{Intent, intending};
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 
 const TYPES: &[&str] = &[
@@ -72,7 +73,8 @@ DO UPDATE SET
 RETURNING a.id"
 );
 
-// Only where a policy says so. It is locked: of two who raise it at once the second finds it open.
+// Only where a policy says so. It is not locked here: whoever waits for a lock keeps it, also when the alert is no longer
+// one to be reopened, and would hold one alert of the key while waiting for another.
 statement!(
     RESOLVED_A_MOMENT_AGO(UUID, TEXT) = "
 SELECT a.id
@@ -92,8 +94,7 @@ WHERE a.workspace_id = $1
         AND o.status IN ('active', 'acknowledged')
   )
 ORDER BY a.resolved_at DESC
-LIMIT 1
-FOR NO KEY UPDATE OF a"
+LIMIT 1"
 );
 statement!(
     RAISE_AGAIN(UUID, TEXT, JSONB) = "
@@ -112,12 +113,13 @@ SET status = 'active',
     END,
     data_points = coalesce($3, a.data_points),
     expiry_date = CASE WHEN a.expiry_date > now() THEN a.expiry_date END
-WHERE a.id = $1"
+WHERE a.id = $1
+  AND a.status = 'resolved'"
 );
 
 /// Reopens the alert that was resolved under this key a moment ago, as long as a policy of its severity allows; gives
-/// its id. None when there is none, and when another one was opened under the key at the same moment: that one is
-/// raised then. A database at a version without policies has none.
+/// its id. None when there is none, and when somebody else was faster, with this one or with another one under the key:
+/// what is open is raised then. A database at a version without policies has none.
 fn raise_again(
     workspace: Uuid,
     key: &str,
@@ -141,16 +143,24 @@ fn raise_again(
         note: Some("raised again".to_string()),
         ..Intent::default()
     };
+    let too_late = Cell::new(false);
     let raised = subtransaction(AssertUnwindSafe(|| {
         let arguments = [alert.into(), severity.into(), data_points.into()];
-        intending(intent, || {
+        let raised = intending(intent, || {
             Spi::connect_mut(|client| {
                 RAISE_AGAIN.with(|statement| statement.execute(client, &arguments))
             })
-        })
+        })?;
+        // An error, so that the lock on it goes with the subtransaction.
+        if raised == 0 {
+            too_late.set(true);
+            return Err(CodexError::wrong_state("it is not resolved any more"));
+        }
+        Ok(())
     }));
     match raised {
-        Ok(_) => Ok(Some(alert)),
+        Ok(()) => Ok(Some(alert)),
+        Err(_) if too_late.get() => Ok(None),
         Err(caught) if caught.sqlstate() == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => Ok(None),
         Err(caught) => caught.rethrow(),
     }

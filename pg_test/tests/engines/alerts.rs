@@ -787,6 +787,64 @@ fn many_who_raise_the_same_tell_it_once_and_two_upkeeps_escalate_it_once() {
 }
 
 #[test]
+fn what_is_resolved_and_raised_again_by_many_waits_for_nobody_in_a_circle() {
+    let mut scene = Scene::new();
+    let (acme, anna) = (scene.acme, scene.anna);
+    scene
+        .admin
+        .execute(
+            "INSERT INTO codex.alert_policies (workspace_id, severity_level, reopen_within) VALUES ($1, 'critical', '1 hour')",
+            &[&acme],
+        )
+        .unwrap();
+    // Several that are resolved under one key, so that there is more than one that may be reopened.
+    let resolved: Vec<Uuid> = (0..3)
+        .map(|_| {
+            let alert = raise(&mut scene.admin, acme, "critical", "k");
+            step(&mut scene.admin, "resolve", alert, anna).unwrap();
+            scene
+                .admin
+                .execute(
+                    "UPDATE public.system_alerts SET resolved_at = now() - interval '2 hours' WHERE id = $1",
+                    &[&alert],
+                )
+                .unwrap();
+            alert
+        })
+        .collect();
+    scene
+        .admin
+        .batch_execute("UPDATE public.system_alerts SET resolved_at = now()")
+        .unwrap();
+    scene.db.parallel(8, |_, client| {
+        for _ in 0..60 {
+            // A deadlock fails here.
+            let alert = raise(client, acme, "critical", "k");
+            if let Err(error) = step(client, "resolve", alert, anna) {
+                assert_eq!(codex_pg_test::sqlstate(&error), "55000", "{error:?}");
+            }
+        }
+    });
+    let (alerts, open, raised): (i64, i64, i64) = {
+        let row = scene
+            .admin
+            .query_one(
+                "SELECT count(*), count(*) FILTER (WHERE status IN ('active', 'acknowledged')), sum(occurrence_count)::bigint FROM public.system_alerts",
+                &[],
+            )
+            .unwrap();
+        (row.get(0), row.get(1), row.get(2))
+    };
+    assert!(open <= 1, "one key, {open} open alerts");
+    assert!(alerts as usize >= resolved.len());
+    assert_eq!(
+        raised,
+        3 + 8 * 60,
+        "each call is an occurrence of one alert"
+    );
+}
+
+#[test]
 fn whatever_eight_sessions_do_each_history_is_a_chain() {
     let mut scene = Scene::new();
     let (acme, anna) = (scene.acme, scene.anna);
@@ -809,7 +867,7 @@ fn whatever_eight_sessions_do_each_history_is_a_chain() {
                 3 => step(client, "dismiss", alert, anna),
                 4 => step(client, "reopen", alert, anna),
                 5 => client.execute(
-                    "WITH passed AS (UPDATE codex.alert_life SET due_at = now() - interval '1 second' WHERE alert_id = (SELECT alert_id FROM codex.alert_life WHERE alert_id = $1 FOR UPDATE SKIP LOCKED)) SELECT 1",
+                    "WITH passed AS (UPDATE codex.alert_life SET due_at = now() - interval '1 second' WHERE due_at IS NOT NULL AND alert_id = (SELECT alert_id FROM codex.alert_life WHERE alert_id = $1 AND due_at IS NOT NULL FOR UPDATE SKIP LOCKED)) SELECT 1",
                     &[&alert],
                 ),
                 6 => client.execute("SELECT codex.upkeep_alerts()", &[]),
