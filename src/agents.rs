@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | this file | what agents did: one row an hour for each agent, with exact sums and percentiles within 1 % |
+//! | [`totals`] | the sums of an hour |
 //! | [`registry`] | who can do what: finding agents, seeding the registry from a list |
 //! | [`tasks`] | the queue of each assignment: claims, leases, attempts |
 //! | [`budgets`] | tokens and money: reservations |
@@ -12,6 +13,7 @@ mod budgets;
 mod places;
 mod registry;
 mod tasks;
+mod totals;
 pub mod upkeep;
 
 use crate::context;
@@ -25,6 +27,7 @@ use pgrx::spi::SpiClient;
 use places::{Place, Places};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use totals::Totals;
 
 const MICROSECONDS_PER_HOUR: i64 = 3_600_000_000;
 
@@ -190,7 +193,7 @@ impl Hour {
 
 statement!(
     AGENT_IS_ACTIVE(UUID) = "
-    SELECT a.is_active IS TRUE
+    SELECT a.is_active
     FROM public.agent_registry AS a
     WHERE a.id = $1"
 );
@@ -219,28 +222,39 @@ statement!(
     ON CONFLICT (workspace_id, execution_id) DO NOTHING"
 );
 
-statement!(
-    LOCK_HOUR(UUID, UUID, DATE, INT4) = "
-    SELECT p.id, p.ctid, p.execution_time_sketch
+// The agent is looked at on the way: a statement of its own would cost as much as what it finds.
+macro_rules! lock_hour {
+    ($at:literal) => {
+        concat!(
+            "
+    SELECT p.id,
+           p.ctid,
+           (SELECT a.is_active FROM public.agent_registry AS a WHERE a.id = $2),
+           coalesce(p.execution_count, 0)::bigint,
+           coalesce(p.success_count, 0)::bigint,
+           coalesce(p.failure_count, 0)::bigint,
+           coalesce(p.error_count, 0)::bigint,
+           p.total_execution_time_seconds,
+           p.min_execution_time_seconds,
+           p.max_execution_time_seconds,
+           coalesce(p.total_input_tokens, 0),
+           coalesce(p.total_output_tokens, 0),
+           coalesce(p.total_cost_incurred, 0),
+           p.execution_time_sketch
     FROM public.agent_performance AS p
-    WHERE p.workspace_id = $1
+    WHERE ",
+            $at,
+            "p.workspace_id = $1
       AND p.agent_id = $2
       AND p.measurement_date = $3
       AND p.measurement_hour = $4
-    FOR NO KEY UPDATE"
-);
+    FOR NO KEY UPDATE OF p"
+        )
+    };
+}
 
-statement!(
-    LOCK_HOUR_AT(UUID, UUID, DATE, INT4, TID) = "
-    SELECT p.id, p.ctid, p.execution_time_sketch
-    FROM public.agent_performance AS p
-    WHERE p.ctid = $5
-      AND p.workspace_id = $1
-      AND p.agent_id = $2
-      AND p.measurement_date = $3
-      AND p.measurement_hour = $4
-    FOR NO KEY UPDATE"
-);
+statement!(LOCK_HOUR(UUID, UUID, DATE, INT4) = lock_hour!(""));
+statement!(LOCK_HOUR_AT(UUID, UUID, DATE, INT4, TID) = lock_hour!("p.ctid = $5 AND "));
 
 statement!(
     BEGIN_HOUR(UUID, UUID, DATE, INT4) = "
@@ -249,36 +263,34 @@ statement!(
     ON CONFLICT (workspace_id, agent_id, measurement_date, measurement_hour) DO NOTHING"
 );
 
-// By its place: the row is locked, so that it stays there.
+// By its place: the row is locked, so that it stays there. And with values that were computed here: setting up an
+// expression for each column would cost more than all the rest of the statement.
 statement!(
-    ADD_TO_HOUR(TID, INT4, NUMERIC, INT8, INT8, NUMERIC, BYTEA, FLOAT8, FLOAT8, FLOAT8) = "
+    WRITE_HOUR(
+        TID, INT8, INT8, INT8, INT8, NUMERIC, NUMERIC, NUMERIC, NUMERIC, NUMERIC, NUMERIC, INT8,
+        NUMERIC, INT8, NUMERIC, NUMERIC, NUMERIC, BYTEA, NUMERIC, NUMERIC, NUMERIC
+    ) = "
     UPDATE public.agent_performance AS p
-    SET execution_count = coalesce(p.execution_count, 0) + 1,
-        success_count = coalesce(p.success_count, 0) + $2,
-        failure_count = coalesce(p.failure_count, 0) + 1 - $2,
-        error_count = coalesce(p.error_count, 0) + 1 - $2,
-        success_rate_percentage = least(100,
-            100 * (coalesce(p.success_count, 0) + $2)::numeric / (coalesce(p.execution_count, 0) + 1)),
-        error_rate_percentage = least(100,
-            100 * (coalesce(p.error_count, 0) + 1 - $2)::numeric / (coalesce(p.execution_count, 0) + 1)),
-        total_execution_time_seconds = p.total_execution_time_seconds + $3,
-        avg_execution_time_seconds =
-            (p.total_execution_time_seconds + $3) / (coalesce(p.execution_count, 0) + 1),
-        min_execution_time_seconds = least(p.min_execution_time_seconds, $3),
-        max_execution_time_seconds = greatest(p.max_execution_time_seconds, $3),
-        total_input_tokens = coalesce(p.total_input_tokens, 0) + $4,
-        avg_input_tokens_per_execution =
-            (coalesce(p.total_input_tokens, 0) + $4)::numeric / (coalesce(p.execution_count, 0) + 1),
-        total_output_tokens = coalesce(p.total_output_tokens, 0) + $5,
-        avg_output_tokens_per_execution =
-            (coalesce(p.total_output_tokens, 0) + $5)::numeric / (coalesce(p.execution_count, 0) + 1),
-        total_cost_incurred = coalesce(p.total_cost_incurred, 0) + $6,
-        avg_cost_per_execution =
-            (coalesce(p.total_cost_incurred, 0) + $6) / (coalesce(p.execution_count, 0) + 1),
-        execution_time_sketch = $7,
-        p50_execution_time_seconds = $8::numeric,
-        p95_execution_time_seconds = $9::numeric,
-        p99_execution_time_seconds = $10::numeric
+    SET execution_count = $2,
+        success_count = $3,
+        failure_count = $4,
+        error_count = $5,
+        success_rate_percentage = $6,
+        error_rate_percentage = $7,
+        total_execution_time_seconds = $8,
+        avg_execution_time_seconds = $9,
+        min_execution_time_seconds = $10,
+        max_execution_time_seconds = $11,
+        total_input_tokens = $12,
+        avg_input_tokens_per_execution = $13,
+        total_output_tokens = $14,
+        avg_output_tokens_per_execution = $15,
+        total_cost_incurred = $16,
+        avg_cost_per_execution = $17,
+        execution_time_sketch = $18,
+        p50_execution_time_seconds = $19,
+        p95_execution_time_seconds = $20,
+        p99_execution_time_seconds = $21
     WHERE p.ctid = $1
     RETURNING p.ctid"
 );
@@ -333,7 +345,7 @@ impl Execution {
             if self.is_recorded(client)? {
                 return Ok(());
             }
-            self.check_references(client)?;
+            self.check_campaign(client)?;
             self.naming_what_failed(|| {
                 if !self.remember(client)? {
                     return Ok(());
@@ -363,29 +375,31 @@ impl Execution {
         }
     }
 
-    /// Refuses an agent that is not there or not active, and a campaign that the workspace does not have.
-    fn check_references(&self, client: &SpiClient<'_>) -> Outcome<()> {
-        let active = AGENT_IS_ACTIVE
-            .with(|s| s.read_one(client, &[self.agent.into()], |row| row.get::<bool>(1)))?
-            .ok_or_else(|| unknown_agent(self.agent))?;
-        if let Some(campaign) = self.campaign {
-            let key = [self.workspace.into(), campaign.into()];
-            CAMPAIGN
-                .with(|s| s.read_one(client, &key, |_| Ok(())))?
-                .ok_or_else(|| {
-                    CodexError::unknown_reference(format!(
-                        "p_campaign_id is {campaign}, and there is no such campaign in workspace {}",
-                        self.workspace
-                    ))
-                })?;
+    /// Refuses a campaign that the workspace does not have.
+    fn check_campaign(&self, client: &SpiClient<'_>) -> Outcome<()> {
+        let Some(campaign) = self.campaign else {
+            return Ok(());
+        };
+        let key = [self.workspace.into(), campaign.into()];
+        CAMPAIGN
+            .with(|s| s.read_one(client, &key, |_| Ok(())))?
+            .ok_or_else(|| {
+                CodexError::unknown_reference(format!(
+                    "p_campaign_id is {campaign}, and there is no such campaign in workspace {}",
+                    self.workspace
+                ))
+            })
+    }
+
+    /// Refuses an agent that is not active; `active` is its `is_active`.
+    fn check_activity(&self, active: Option<bool>) -> Outcome<()> {
+        if active == Some(true) {
+            return Ok(());
         }
-        if active != Some(true) {
-            return Err(
-                CodexError::wrong_state(format!("agent {} is not active", self.agent))
-                    .with_hint("Set is_active of its row in agent_registry to let it work again."),
-            );
-        }
-        Ok(())
+        Err(
+            CodexError::wrong_state(format!("agent {} is not active", self.agent))
+                .with_hint("Set is_active of its row in agent_registry to let it work again."),
+        )
     }
 
     /// Takes the execution id, if there is one; false when another session took it in the meantime.
@@ -409,23 +423,28 @@ impl Execution {
 
     fn add_to_hour(&self, client: &mut SpiClient<'_>) -> Outcome<()> {
         let hour = Hour::of(self.at);
-        let (place, mut sketch) = self.lock_hour(client, hour)?;
+        let LockedHour {
+            place,
+            totals,
+            mut sketch,
+            ..
+        } = self.lock_hour(client, hour)?;
         sketch
             .add(self.seconds)
             .map_err(|error| CodexError::bad_value(format!("p_execution_time_seconds: {error}")))?;
-        let arguments = [
-            place.into(),
-            i32::from(self.success).into(),
-            self.time.clone().into(),
-            self.input_tokens.into(),
-            self.output_tokens.into(),
-            self.cost.clone().into(),
+        let percentile = |q| {
+            let seconds = sketch.quantile(q)?;
+            AnyNumeric::try_from(seconds).ok()
+        };
+        let mut arguments = vec![place.into()];
+        arguments.extend(totals.and(self)?.into_arguments());
+        arguments.extend([
             sketch.to_bytes().into(),
-            sketch.quantile(0.50).into(),
-            sketch.quantile(0.95).into(),
-            sketch.quantile(0.99).into(),
-        ];
-        let place = ADD_TO_HOUR.with(|s| s.write_one(client, &arguments, |row| row.get(1)))?;
+            percentile(0.50).into(),
+            percentile(0.95).into(),
+            percentile(0.99).into(),
+        ]);
+        let place = WRITE_HOUR.with(|s| s.write_one(client, &arguments, |row| row.get(1)))?;
         if let Some(Some(place)) = place {
             HOURS_AT.with(|hours| hours.keep(self.hour_key(hour), place));
         }
@@ -436,8 +455,9 @@ impl Execution {
         (*self.workspace.as_bytes(), *self.agent.as_bytes(), hour.0)
     }
 
-    /// The row of the hour, locked until the transaction ends and made where it is missing, and its sketch.
-    fn lock_hour(&self, client: &mut SpiClient<'_>, hour: Hour) -> Outcome<(Place, Sketch)> {
+    /// The row of the hour, locked until the transaction ends and made where it is missing. Refuses an agent that is not
+    /// there or not active.
+    fn lock_hour(&self, client: &mut SpiClient<'_>, hour: Hour) -> Outcome<LockedHour> {
         /// The row can vanish between making and locking it only if somebody deletes it just then.
         const TRIES: usize = 10;
         let mut key = vec![
@@ -452,20 +472,31 @@ impl Execution {
             let found = LOCK_HOUR_AT.with(|s| s.write_one(client, &key, locked_hour))?;
             key.pop();
             if let Some(found) = found {
-                return found;
+                return self.of_active_agent(found);
             }
         }
         for _ in 0..TRIES {
             let found = LOCK_HOUR.with(|s| s.write_one(client, &key, locked_hour))?;
             if let Some(found) = found {
-                return found;
+                return self.of_active_agent(found);
             }
+            let active = AGENT_IS_ACTIVE
+                .with(|s| s.read_one(client, &[self.agent.into()], |row| row.get::<bool>(1)))?
+                .ok_or_else(|| unknown_agent(self.agent))?;
+            self.check_activity(active)?;
             BEGIN_HOUR.with(|s| s.execute(client, &key))?;
         }
         Err(CodexError::busy(format!(
             "the row of agent {} in agent_performance vanishes as often as it is made",
             self.agent
         )))
+    }
+
+    /// What was locked, once it is known that its agent is active.
+    fn of_active_agent(&self, locked: Outcome<LockedHour>) -> Outcome<LockedHour> {
+        let locked = locked?;
+        self.check_activity(locked.agent_is_active)?;
+        Ok(locked)
     }
 
     fn credit(&self, client: &mut SpiClient<'_>) -> Outcome<()> {
@@ -556,16 +587,28 @@ fn unknown_agent(agent: pgrx::Uuid) -> CodexError {
 }
 
 /// A row of [`LOCK_HOUR`].
-fn locked_hour(row: pgrx::spi::SpiHeapTupleData<'_>) -> spi::SpiResult<Outcome<(Place, Sketch)>> {
-    let (id, place, stored) = (
-        row.get::<pgrx::Uuid>(1)?,
-        row.get::<Place>(2)?,
-        row.get::<&[u8]>(3)?,
-    );
-    Ok(match (id, place) {
-        (Some(id), Some(place)) => sketch_of(stored, id).map(|sketch| (place, sketch)),
-        _ => Err(CodexError::corrupt("a row of agent_performance has no id")),
-    })
+struct LockedHour {
+    place: Place,
+    agent_is_active: Option<bool>,
+    totals: Totals,
+    sketch: Sketch,
+}
+
+fn locked_hour(row: pgrx::spi::SpiHeapTupleData<'_>) -> spi::SpiResult<Outcome<LockedHour>> {
+    let (id, place) = (row.get::<pgrx::Uuid>(1)?, row.get::<Place>(2)?);
+    let (Some(id), Some(place)) = (id, place) else {
+        return Ok(Err(CodexError::corrupt(
+            "a row of agent_performance has no id",
+        )));
+    };
+    let agent_is_active = row.get(3)?;
+    let totals = Totals::read(&row, 4)?;
+    Ok(sketch_of(row.get(14)?, id).map(|sketch| LockedHour {
+        place,
+        agent_is_active,
+        totals,
+        sketch,
+    }))
 }
 
 /// The sketch that a row of `agent_performance` keeps; an empty one where it keeps none.
