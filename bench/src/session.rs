@@ -64,6 +64,25 @@ impl Session {
         Ok(session)
     }
 
+    /// What tells the time of this session, also where another one has the session.
+    pub fn clock(&self) -> Clock {
+        Clock {
+            process: self.process,
+        }
+    }
+
+    /// Now.
+    pub fn now(&self) -> Result<Moment> {
+        self.clock().now()
+    }
+}
+
+/// The clock of a session.
+pub struct Clock {
+    process: i32,
+}
+
+impl Clock {
     /// Now. The kernel adds up the time of a process when it leaves the CPU, and the backend has: it waits for us.
     pub fn now(&self) -> Result<Moment> {
         let text = fs::read_to_string(format!("/proc/{}/schedstat", self.process))?;
@@ -80,6 +99,11 @@ impl Session {
 }
 
 impl Moment {
+    /// CPU time of the backend since it began, in microseconds.
+    pub fn cpu_microseconds(self) -> f64 {
+        self.cpu as f64 / 1000.0
+    }
+
     /// Nanoseconds of CPU time and of wall time from `self` to `end`.
     pub fn until(self, end: Self) -> (f64, f64) {
         (

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 const CONNECTIONS: [usize; 3] = [1, 4, 16];
 const SECONDS: f64 = 1.0;
+/// Calls that a connection makes before it counts: those of a connection that lives in a pool.
+const WARM_UP: usize = 20;
 const ROUNDS: usize = 5;
 
 #[derive(Clone, Copy)]
@@ -23,7 +25,43 @@ enum Call {
 /// The next pair to unlock, for the Codex and for the baseline; the measures before took the first ones.
 static PAIRS: [AtomicUsize; 2] = [AtomicUsize::new(10_000), AtomicUsize::new(10_000)];
 
+/// What a connection costs that was opened for one call: with the throughput of those that live on, the whole picture.
+fn first_calls(bench: &mut Bench) -> Result<()> {
+    const NAME: &str = "first call";
+    if !bench.wants(NAME) {
+        return Ok(());
+    }
+    let mut values = Vec::new();
+    for (name, call) in [
+        ("unlock", Call::Unlock),
+        ("record", Call::Record),
+        ("send", Call::Send),
+    ] {
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            for (side, costs) in costs.iter_mut().enumerate() {
+                let session = open(side)?;
+                let clock = session.clock();
+                let mut work = prepare(session, call, side, 0)?;
+                work()?;
+                costs.push(clock.now()?.cpu_microseconds());
+            }
+        }
+        let [codex, plain] = costs.map(|costs| Spread::of(costs).median);
+        values.push((format!("codex, {name}"), codex));
+        values.push((format!("baseline, {name}"), plain));
+    }
+    bench.figure(
+        NAME,
+        "CPU time of a connection from its start to the end of its first call",
+        values,
+        "µs",
+    );
+    Ok(())
+}
+
 pub fn measure(bench: &mut Bench) -> Result<()> {
+    first_calls(bench)?;
     for (name, call) in [
         ("throughput, unlock", Call::Unlock),
         ("throughput, record", Call::Record),
@@ -63,11 +101,13 @@ pub fn measure(bench: &mut Bench) -> Result<()> {
 
 /// Calls a second of one side.
 fn rate(call: Call, side: usize, connections: usize) -> Result<f64> {
-    at_once(connections, |number| prepare(call, side, number))
+    at_once(connections, |number| {
+        prepare(open(side)?, call, side, number)
+    })
 }
 
-/// What is done a second by as many connections as are told, for [`SECONDS`]: each prepares for itself, all begin at the
-/// same time, and a call of what was prepared says how much it did.
+/// What is done a second by as many connections as are told, for [`SECONDS`]: each prepares for itself and warms up, all
+/// begin at the same time, and a call of what was prepared says how much it did.
 pub fn at_once(connections: usize, prepare: impl Fn(usize) -> Result<Work> + Sync) -> Result<f64> {
     let stop = AtomicBool::new(false);
     let ready = Barrier::new(connections + 1);
@@ -78,7 +118,12 @@ pub fn at_once(connections: usize, prepare: impl Fn(usize) -> Result<Work> + Syn
             let (stop, ready, calls, failure) = (&stop, &ready, &calls, &failure);
             let prepare = &prepare;
             scope.spawn(move || {
-                let prepared = prepare(number);
+                let prepared = prepare(number).and_then(|mut work| {
+                    for _ in 0..WARM_UP {
+                        work()?;
+                    }
+                    Ok(work)
+                });
                 ready.wait();
                 let done = prepared.and_then(|mut work| {
                     let mut done = 0;
@@ -114,9 +159,14 @@ pub fn at_once(connections: usize, prepare: impl Fn(usize) -> Result<Work> + Syn
 /// One call of a connection; it gives how much it did.
 pub type Work = Box<dyn FnMut() -> Result<usize>>;
 
-fn prepare(call: Call, side: usize, number: usize) -> Result<Work> {
-    let (database, role, schema) = [(CODEX, SERVICE, "codex"), (BASELINE, PLAIN, "public")][side];
-    let mut session = Session::in_workspace(database, role)?;
+/// Opens a session of a side.
+fn open(side: usize) -> Result<Session> {
+    let (database, role) = [(CODEX, SERVICE), (BASELINE, PLAIN)][side];
+    Session::in_workspace(database, role)
+}
+
+fn prepare(mut session: Session, call: Call, side: usize, number: usize) -> Result<Work> {
+    let schema = ["codex", "public"][side];
     let workspace = crate::reading::fixed_id("workspace")?;
     Ok(match call {
         Call::Unlock => {

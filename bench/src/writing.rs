@@ -507,15 +507,32 @@ fn quests(bench: &mut Bench) -> Result<()> {
 fn insight(bench: &mut Bench) -> Result<()> {
     const NAME: &str = "insight from 100 signals";
     const SIGNALS: usize = 100;
+    const CALLS: u32 = 5;
     if !bench.wants(NAME) {
         return Ok(());
     }
+    let needed = ((bench.rounds + 1) * SIGNALS) as i64 * i64::from(CALLS);
     let call =
         "create_insight_from_signals($1, $2, 'What follows', 'trend', ARRAY['A conclusion'], $3)";
     let side = |name, database, role, schema: &str| -> Result<Side<'static>> {
         let workspace = fixed_id("workspace")?;
         let user = fixed_id("user")?;
         let mut owner = Session::open(database, OWNER)?;
+        // Where the data is small, there are not enough of them.
+        owner.execute(
+            "INSERT INTO public.intelligence_signals (
+                 workspace_id, source_type, data_source, signal_title, signal_category, confidence_score, signal_date,
+                 action_status
+             )
+             SELECT $1, 'market', 'feed', 'One signal more, ' || n, 'market_trend', 50, now(), 'new'
+             FROM generate_series(1, $2 - (
+                 SELECT count(*)
+                 FROM public.intelligence_signals
+                 WHERE workspace_id = $1
+                   AND action_status = 'new'
+             )) AS n",
+            &[&workspace, &needed],
+        )?;
         let mut signals: Vec<Uuid> = owner
             .query(
                 "SELECT id
@@ -523,15 +540,14 @@ fn insight(bench: &mut Bench) -> Result<()> {
                  WHERE workspace_id = $1
                    AND action_status = 'new'
                  ORDER BY md5(signal_title)
-                 LIMIT 10000",
-                &[&workspace],
+                 LIMIT $2",
+                &[&workspace, &needed],
             )?
             .iter()
             .map(|row| row.get(0))
             .collect();
         let mut session = Session::in_workspace(database, role)?;
         let statement = session.prepare(&format!("SELECT {schema}.{call}"))?;
-        const CALLS: u32 = 5;
         Ok(Side::new(name, session, CALLS, move |session| {
             for _ in 0..CALLS {
                 if signals.len() < SIGNALS {
