@@ -25,4 +25,5 @@ mod digests;
 mod fill;
 mod inbox;
 mod signals;
+mod together;
 mod upkeep;
