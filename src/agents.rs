@@ -222,7 +222,8 @@ statement!(
     ON CONFLICT (workspace_id, execution_id) DO NOTHING"
 );
 
-// The agent is looked at on the way: a statement of its own would cost as much as what it finds.
+// The agent is looked at on the way: a statement of its own would cost as much as what it finds. The casts are for tables
+// that were adopted with other numbers than the migrations make.
 macro_rules! lock_hour {
     ($at:literal) => {
         concat!(
@@ -234,12 +235,12 @@ macro_rules! lock_hour {
            coalesce(p.success_count, 0)::bigint,
            coalesce(p.failure_count, 0)::bigint,
            coalesce(p.error_count, 0)::bigint,
-           p.total_execution_time_seconds,
-           p.min_execution_time_seconds,
-           p.max_execution_time_seconds,
-           coalesce(p.total_input_tokens, 0),
-           coalesce(p.total_output_tokens, 0),
-           coalesce(p.total_cost_incurred, 0),
+           p.total_execution_time_seconds::numeric,
+           p.min_execution_time_seconds::numeric,
+           p.max_execution_time_seconds::numeric,
+           coalesce(p.total_input_tokens, 0)::bigint,
+           coalesce(p.total_output_tokens, 0)::bigint,
+           coalesce(p.total_cost_incurred, 0)::numeric,
            p.execution_time_sketch
     FROM public.agent_performance AS p
     WHERE ",
