@@ -4,13 +4,13 @@
 //! that names the argument and what it holds.
 
 use crate::error::{CodexError, Outcome, required, shorten};
-use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::callconv::{Arg, ArgAbi, BoxRet, FcInfo};
 use pgrx::datum::{Array, Interval};
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
 use pgrx::prelude::*;
-use pgrx::{AnyNumeric, PgRelation, Uuid};
+use pgrx::{AnyNumeric, PgMemoryContexts, PgRelation, Uuid};
 use std::ffi::CStr;
 use std::ops::RangeInclusive;
 
@@ -154,7 +154,7 @@ pub fn listed(ids: &[Uuid]) -> String {
     text
 }
 
-/// A `jsonb` argument that goes into a statement as it came.
+/// A `jsonb` that goes from an argument into a statement, or from a row to the caller, as it is.
 ///
 /// It is never turned into a tree of Rust values: numbers keep all their digits, and nesting may be as
 /// deep as Postgres takes it.
@@ -180,6 +180,23 @@ impl FromDatum for Jsonb {
     ) -> Option<Self> {
         (!is_null).then_some(Self(datum))
     }
+
+    // A value of a row goes with the row; the copy stays.
+    unsafe fn from_datum_in_memory_context(
+        mut memory_context: PgMemoryContexts,
+        datum: pg_sys::Datum,
+        is_null: bool,
+        _type_oid: pg_sys::Oid,
+    ) -> Option<Self> {
+        if is_null {
+            return None;
+        }
+        // SAFETY: the datum is a jsonb, and the caller's context is one that can be allocated in.
+        let copy = unsafe {
+            memory_context.switch_to(|_| pg_sys::pg_detoast_datum_copy(datum.cast_mut_ptr()))
+        };
+        Some(Self(pg_sys::Datum::from(copy)))
+    }
 }
 
 impl IntoDatum for Jsonb {
@@ -202,6 +219,15 @@ unsafe impl<'fcx> ArgAbi<'fcx> for Jsonb {
             unsafe { argument.unbox_arg_using_from_datum::<Self>() }
                 .map_or(pg_sys::Datum::null(), |jsonb| jsonb.0),
         )
+    }
+}
+
+// SAFETY: it is a jsonb, and lives as long as the argument that it is or the context that it was copied to: that of the
+// transaction, for the rows of a statement.
+unsafe impl BoxRet for Jsonb {
+    unsafe fn box_into<'fcx>(self, fcinfo: &mut FcInfo<'fcx>) -> pgrx::datum::Datum<'fcx> {
+        // SAFETY: as above.
+        unsafe { fcinfo.return_raw_datum(self.0) }
     }
 }
 

@@ -46,7 +46,7 @@ WHERE r.id = $1"
 statement!(
     /// Run as a write, for its fresh snapshot: whoever had the key may have committed a moment ago.
     KNOWN(UUID, UUID, TEXT, TEXT) = "
-SELECT r.request_hash, r.answer
+SELECT r.request_hash, r.answer::text
 FROM codex.requests AS r
 WHERE r.workspace_id = $1
   AND r.user_id IS NOT DISTINCT FROM $2
@@ -114,7 +114,7 @@ pub fn once<T: Serialize + DeserializeOwned>(
                 operation.into(),
                 key.into(),
             ],
-            |row| Ok((row.get::<Vec<u8>>(1)?, row.get::<JsonB>(2)?)),
+            |row| Ok((row.get::<Vec<u8>>(1)?, row.get::<String>(2)?)),
         )
     })?;
     let Some((first_hash, answer)) = known else {
@@ -133,13 +133,13 @@ pub fn once<T: Serialize + DeserializeOwned>(
             "A key stands for one call with its arguments: take a new key for a new call.",
         ));
     }
-    let Some(JsonB(answer)) = answer else {
+    let Some(answer) = answer else {
         return Err(CodexError::wrong_state(format!(
             "the call of {operation} with idempotency_key \"{}\" is still at work in this transaction",
             shorten(key)
         )));
     };
-    serde_json::from_value(answer).map_err(|error| {
+    serde_json::from_str(&answer).map_err(|error| {
         CodexError::corrupt(format!(
             "codex.requests.answer of {operation} with idempotency_key \"{}\" does not read: {error}",
             shorten(key)

@@ -88,7 +88,7 @@ ON CONFLICT (workspace_id, user_id, metric, event_id) DO NOTHING"
 );
 statement!(
     KNOWN_EVENT(UUID, UUID, TEXT, TEXT, NUMERIC) = "
-SELECT e.value = round($5, 6), e.unlocked
+SELECT e.value = round($5, 6), e.unlocked::text
 FROM codex.metric_events AS e
 WHERE e.workspace_id = $1
   AND e.user_id = $2
@@ -269,19 +269,17 @@ fn known_event(
 ) -> Outcome<Vec<Unlocked>> {
     let known = KNOWN_EVENT.with(|s| {
         s.write_one(client, event, |row| {
-            Ok((row.get::<bool>(1)?, row.get::<JsonB>(2)?))
+            Ok((row.get::<bool>(1)?, row.get::<String>(2)?))
         })
     })?;
     match known {
         Some((Some(true), None)) => Ok(Vec::new()),
-        Some((Some(true), Some(JsonB(unlocked)))) => {
-            serde_json::from_value(unlocked).map_err(|error| {
-                CodexError::corrupt(format!(
-                    "what event \"{}\" unlocked does not read: {error}",
-                    shorten(event_id)
-                ))
-            })
-        }
+        Some((Some(true), Some(unlocked))) => serde_json::from_str(&unlocked).map_err(|error| {
+            CodexError::corrupt(format!(
+                "what event \"{}\" unlocked does not read: {error}",
+                shorten(event_id)
+            ))
+        }),
         Some(_) => Err(CodexError::bad_value(format!(
             "event_id \"{}\" was recorded with another value",
             shorten(event_id)

@@ -34,10 +34,10 @@ use crate::idempotency;
 use crate::instant;
 use crate::statement;
 use codex_delivery::SECOND;
+use pgrx::Uuid;
 use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::prelude::*;
 use pgrx::spi::SpiClient;
-use pgrx::{JsonB, Uuid};
 use serde_json::json;
 
 /// Priorities by their rank.
@@ -351,7 +351,7 @@ struct Claimed {
     assignment: Option<Uuid>,
     agent: Option<Uuid>,
     task_type: Option<String>,
-    payload: Option<JsonB>,
+    payload: Option<Jsonb>,
     rank: i32,
     attempt: i32,
     token: Option<Uuid>,
@@ -509,7 +509,7 @@ fn claim_agent_tasks(
         name!(assignment_id, Option<Uuid>),
         name!(assigned_agent_id, Option<Uuid>),
         name!(task_type, Option<String>),
-        name!(payload, Option<JsonB>),
+        name!(payload, Option<Jsonb>),
         name!(priority, &'static str),
         name!(attempt, i32),
         name!(lease_token, Option<Uuid>),
