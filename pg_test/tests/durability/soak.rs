@@ -40,7 +40,8 @@ impl Memory {
     }
 }
 
-/// Every function of the product once, refusals among them; rows are made and go away, so that tables stay small.
+/// Every function of the product and of the engines once, refusals among them; rows are made and go away, so that tables
+/// stay small.
 const ROUND: &str = "
     BEGIN;
     SELECT codex.enter_workspace('{w}', '{u}');
@@ -64,6 +65,37 @@ const ROUND: &str = "
     INSERT INTO public.campaign_quests (workspace_id, campaign_id, name, parent_quest_id)
     SELECT q.workspace_id, q.campaign_id, 'Soaked', q.id FROM public.campaign_quests AS q WHERE q.workspace_id = '{w}' LIMIT 5;
     UPDATE public.user_stats SET moves_executed = moves_executed + 1 WHERE user_id = '{u}';
+    SELECT codex.record_metric_event('{w}', '{u}', 'moves_executed', 1, gen_random_uuid()::text, notify => true);
+    SELECT codex.evaluate_achievements('{w}', '{u}');
+    SELECT codex.explain_achievement(a.id, '{u}') FROM public.achievements AS a WHERE a.workspace_id = '{w}';
+    SELECT codex.adjust_points('{w}', '{u}', 1, 'A present', gen_random_uuid()::text);
+    SELECT codex.leaderboard('{w}', around_user => '{u}');
+    SELECT codex.campaign_progress(c.id), codex.campaign_state(c.id), codex.campaign_transitions(c.id)
+    FROM public.campaigns AS c WHERE c.workspace_id = '{w}';
+    SELECT codex.transition_campaign(c.id, 'archived', '{u}', 'Soaked', idempotency_key => gen_random_uuid()::text)
+    FROM public.campaigns AS c WHERE c.workspace_id = '{w}' AND c.status = 'completed';
+    SELECT codex.spend_campaign_budget(c.id, 1e-30, 'Posters')
+    FROM public.campaigns AS c WHERE c.workspace_id = '{w}' AND c.name = 'Campaign 3';
+    SELECT codex.lift_silence('{w}', codex.silence_alerts('{w}', 'Known', now() + interval '1 hour', dedup_glob => 'soak*'));
+    SELECT codex.alert_sla('{w}', now() - interval '1 day', now());
+    SELECT codex.add_to_digest('{w}', '{u}', 'soak', 'T', repeat('M', 3000));
+    SELECT codex.send_digest('{w}', '{u}', 'soak');
+    SELECT codex.complete_delivery(c.workspace_id, c.notification_id, c.lease_token)
+    FROM codex.claim_notifications('email', 'soak', 5) AS c;
+    SELECT codex.set_notification_preference('{w}', '{u}', 'sms', true);
+    SELECT codex.set_quiet_hours('{w}', '{u}', '22:00', '07:00', 'Europe/Berlin');
+    SELECT codex.inbox('{w}', '{u}'), codex.inbox_counts('{w}', '{u}'), codex.mark_inbox('{w}', '{u}', 'archived');
+    SELECT codex.enqueue_agent_task('{w}', a.id, 'write', idempotency_key => gen_random_uuid()::text)
+    FROM public.agent_assignments AS a WHERE a.workspace_id = '{w}' LIMIT 5;
+    SELECT codex.complete_agent_task(c.workspace_id, c.task_id, c.lease_token) FROM codex.claim_agent_tasks('soak', 3) AS c;
+    SELECT codex.settle_agent_budget('{w}', r.reservation_id, 3)
+    FROM public.agent_registry AS a, LATERAL codex.reserve_agent_budget('{w}', a.id, 5) AS r WHERE r.reservation_id IS NOT NULL;
+    SELECT codex.agent_budget_status('{w}'), codex.find_agents('reads');
+    SELECT codex.ingest_signal('{w}', 'market', 'Soaked ' || n % 2, 'market_trend', 'source ' || n, confidence => 60)
+    FROM generate_series(1, 4) AS n;
+    SELECT codex.refresh_insights('{w}');
+    SELECT codex.explain_insight(i.id) FROM public.market_insights AS i WHERE i.workspace_id = '{w}';
+    SELECT codex.get_current_signals('{w}'), codex.half_lives('{w}');
     SAVEPOINT s;
     SELECT set_config('app.current_workspace_id', '{other}', true);
     SELECT count(*) FROM public.campaigns;
@@ -74,16 +106,17 @@ const ROUND: &str = "
     ROLLBACK";
 
 /// How many statements of the round call functions, each at least once.
-const CALLS_A_ROUND: usize = 40;
+const CALLS_A_ROUND: usize = 90;
 
 #[test]
 fn memory_of_a_session_stays_flat() {
     // After the first rounds every cache is filled: what comes on top with each round would be a leak.
     const WARM_UP: usize = 30;
-    let rounds = setting("CODEX_SOAK_ROUNDS", 120);
+    let rounds = setting("CODEX_SOAK_ROUNDS", 60);
     let db = Database::migrated();
     let mut admin = db.admin();
     story::tell(&mut admin);
+    story::tell_of_the_engines(&mut admin);
     let people: Vec<(Uuid, Uuid)> = admin
         .query(
             "SELECT workspace_id, user_id FROM public.workspace_members ORDER BY user_id",
