@@ -27,13 +27,12 @@ use crate::context;
 use crate::context::membership::table_named;
 use crate::error::{CodexError, OrRaise, Outcome, required, shorten};
 use crate::statement::{Reference, naming_what_is_missing};
-use crate::subtransaction::subtransaction;
+use crate::subtransaction::subtransaction_if;
 use crate::{list_statement, statement};
 use history::{Intent, intending};
 use pgrx::Uuid;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::prelude::*;
-use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 
 const TYPES: &[&str] = &[
@@ -143,24 +142,17 @@ fn raise_again(
         note: Some("raised again".to_string()),
         ..Intent::default()
     };
-    let too_late = Cell::new(false);
-    let raised = subtransaction(AssertUnwindSafe(|| {
+    let raise = || {
         let arguments = [alert.into(), severity.into(), data_points.into()];
-        let raised = intending(intent, || {
+        intending(intent, || {
             Spi::connect_mut(|client| {
                 RAISE_AGAIN.with(|statement| statement.execute(client, &arguments))
             })
-        })?;
-        // An error, so that the lock on it goes with the subtransaction.
-        if raised == 0 {
-            too_late.set(true);
-            return Err(CodexError::wrong_state("it is not resolved any more"));
-        }
-        Ok(())
-    }));
-    match raised {
-        Ok(()) => Ok(Some(alert)),
-        Err(_) if too_late.get() => Ok(None),
+        })
+    };
+    // Where it is not resolved any more, the lock on it goes with the subtransaction.
+    match subtransaction_if(AssertUnwindSafe(raise), |raised| *raised > 0) {
+        Ok(raised) => Ok((raised > 0).then_some(alert)),
         Err(caught) if caught.sqlstate() == PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION => Ok(None),
         Err(caught) => caught.rethrow(),
     }

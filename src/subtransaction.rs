@@ -80,6 +80,20 @@ pub fn subtransaction<T>(body: impl FnOnce() -> Outcome<T> + UnwindSafe) -> Resu
     attempt(body, |_| End::Release)
 }
 
+/// Like [`subtransaction`], but what it did stays only where `keep` says so of what it returns.
+pub fn subtransaction_if<T>(
+    body: impl FnOnce() -> Outcome<T> + UnwindSafe,
+    keep: impl FnOnce(&T) -> bool,
+) -> Result<T, Caught> {
+    attempt(body, |done| {
+        if keep(done) {
+            End::Release
+        } else {
+            End::RollBack
+        }
+    })
+}
+
 /// Like [`subtransaction`], but rolls back in any case: for a rehearsal whose answer alone is wanted.
 pub fn rehearse<T>(body: impl FnOnce() -> Outcome<T> + UnwindSafe) -> Result<T, Caught> {
     attempt(body, |_| End::RollBack)
@@ -127,7 +141,7 @@ fn attempt<T>(
 #[cfg(any(test, feature = "pg_test"))]
 #[pgrx::pg_schema]
 mod tests {
-    use super::{rehearse, subtransaction};
+    use super::{rehearse, subtransaction, subtransaction_if};
     use crate::error::CodexError;
     use pgrx::prelude::*;
 
@@ -139,6 +153,22 @@ mod tests {
 
     fn note() {
         Spi::run("INSERT INTO pg_temp.notes VALUES (1)").unwrap();
+    }
+
+    #[pg_test]
+    fn what_is_not_to_be_kept_goes_and_its_answer_stays() {
+        Spi::run("CREATE TEMP TABLE notes (note integer)").unwrap();
+        for (answer, notes) in [(0, 0), (2, 1), (0, 1)] {
+            let done = subtransaction_if(
+                || {
+                    note();
+                    Ok(answer)
+                },
+                |answer| *answer > 0,
+            );
+            assert_eq!(done.ok(), Some(answer));
+            assert_eq!(rows(), notes);
+        }
     }
 
     #[pg_test]
