@@ -551,12 +551,7 @@ impl Execution {
             PgTryBuilder::new(AssertUnwindSafe(write))
                 .catch_when(
                     PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
-                    move |caught| {
-                        Err(CodexError::bad_value(format!(
-                            "the sums of agent {agent} cannot hold this execution: {}",
-                            message_of(&caught)
-                        )))
-                    },
+                    move |caught| Err(beyond_the_sums(agent, &message_of(&caught))),
                 )
                 .execute()
         };
@@ -580,6 +575,12 @@ impl Execution {
             in_range,
         )
     }
+}
+
+fn beyond_the_sums(agent: pgrx::Uuid, why: &str) -> CodexError {
+    CodexError::bad_value(format!(
+        "the sums of agent {agent} cannot hold this execution: {why}"
+    ))
 }
 
 fn unknown_agent(agent: pgrx::Uuid) -> CodexError {

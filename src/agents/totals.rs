@@ -1,7 +1,7 @@
 //! The sums that the row of an hour keeps, and what follows from them.
 
-use super::Execution;
-use crate::error::{CodexError, Outcome};
+use super::{Execution, beyond_the_sums};
+use crate::error::Outcome;
 use pgrx::AnyNumeric;
 use pgrx::datum::DatumWithOid;
 use pgrx::spi::{SpiHeapTupleData, SpiResult};
@@ -42,12 +42,9 @@ impl Totals {
     /// These and one more execution.
     pub fn and(self, execution: &Execution) -> Outcome<Self> {
         let sum = |total: i64, more: i64| {
-            total.checked_add(more).ok_or_else(|| {
-                CodexError::bad_value(format!(
-                    "the sums of agent {} cannot hold this execution: bigint out of range",
-                    execution.agent
-                ))
-            })
+            total
+                .checked_add(more)
+                .ok_or_else(|| beyond_the_sums(execution.agent, "bigint out of range"))
         };
         let (good, bad) = if execution.success { (1, 0) } else { (0, 1) };
         let time = &execution.time;
