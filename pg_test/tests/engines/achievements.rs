@@ -510,6 +510,23 @@ fn an_explanation_says_clause_by_clause_what_is_missing() {
 }
 
 #[test]
+fn an_answer_that_somebody_damaged_is_told_as_damaged() {
+    let mut scene = Scene::new();
+    let (acme, anna) = (scene.acme, scene.anna);
+    let admin = &mut scene.admin;
+    let call = "SELECT codex.adjust_points($1, $2, 5, 'A gift', 'key')";
+    admin.execute(call, &[&acme, &anna]).unwrap();
+    let deep = format!("{}{}", "[".repeat(3000), "]".repeat(3000));
+    admin
+        .execute(
+            "UPDATE codex.requests SET answer = $1::text::jsonb",
+            &[&deep],
+        )
+        .unwrap();
+    fails_with(admin.execute(call, &[&acme, &anna]), "XX001");
+}
+
+#[test]
 fn nobody_changes_the_ledger_and_it_goes_with_its_user() {
     let mut scene = Scene::new();
     let (acme, anna) = (scene.acme, scene.anna);

@@ -37,6 +37,15 @@ pub fn events(client: &mut Client, alert: Uuid) -> Vec<String> {
         .collect()
 }
 
+/// How many events are not numbered one after the other, or do not begin where the one before them ended.
+pub const BROKEN_HISTORIES: &str = "
+    SELECT count(*) FROM (
+        SELECT position = row_number() OVER w AS numbered,
+               from_status IS NOT DISTINCT FROM lag(to_status) OVER w AS follows
+        FROM codex.alert_events
+        WINDOW w AS (PARTITION BY alert_id ORDER BY position)
+    ) AS e WHERE NOT (numbered AND follows)";
+
 fn silence(client: &mut Client, workspace: Uuid, glob: Option<&str>) -> Uuid {
     value(
         client,
@@ -882,16 +891,7 @@ fn whatever_eight_sessions_do_each_history_is_a_chain() {
             }
         }
     });
-    let broken: i64 = value(
-        &mut scene.admin,
-        "SELECT count(*) FROM (
-             SELECT position = row_number() OVER w AS numbered,
-                    from_status IS NOT DISTINCT FROM lag(to_status) OVER w AS follows
-             FROM codex.alert_events
-             WINDOW w AS (PARTITION BY alert_id ORDER BY position)
-         ) AS e WHERE NOT (numbered AND follows)",
-        &[],
-    );
+    let broken: i64 = value(&mut scene.admin, BROKEN_HISTORIES, &[]);
     assert_eq!(broken, 0);
     let apart: i64 = value(
         &mut scene.admin,

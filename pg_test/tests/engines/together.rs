@@ -3,6 +3,7 @@
 
 use crate::achievements::{Wanted, count};
 use crate::agent_tasks::{agent, assignment};
+use crate::alerts::BROKEN_HISTORIES;
 use crate::dice::{Dice, seed, setting};
 use crate::scene::Scene;
 use codex_pg_test::postgres::{Client, Error};
@@ -87,6 +88,14 @@ fn asked(client: &mut Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, Err
             _ => None,
         })
         .collect())
+}
+
+/// What was claimed, and the tokens that go with it.
+fn claims(rows: Vec<Vec<Option<String>>>) -> impl Iterator<Item = (String, String)> {
+    rows.into_iter().filter_map(|row| {
+        let mut values = row.into_iter().flatten();
+        Some((values.next()?, values.next()?))
+    })
 }
 
 /// A call of any engine, and what follows from it at once.
@@ -200,10 +209,7 @@ fn anything(
             let claimed = run(format!(
                 "SELECT task_id, lease_token FROM codex.claim_agent_tasks('worker {number}', 2)"
             ))?;
-            for task in claimed {
-                let (Some(task), Some(token)) = (&task[0], &task[1]) else {
-                    continue;
-                };
+            for (task, token) in claims(claimed) {
                 run(match dice.below(3) {
                     0 => format!("SELECT codex.complete_agent_task('{w}', '{task}', '{token}')"),
                     1 => format!(
@@ -224,10 +230,7 @@ fn anything(
             let claimed = run(format!(
                 "SELECT notification_id, lease_token FROM codex.claim_notifications('email', 'worker {number}', 3)"
             ))?;
-            for delivery in claimed {
-                let (Some(id), Some(token)) = (&delivery[0], &delivery[1]) else {
-                    continue;
-                };
+            for (id, token) in claims(claimed) {
                 run(if dice.once_in(3) {
                     format!(
                         "SELECT codex.fail_delivery('{w}', '{id}', '{token}', 'No', '0 seconds')"
@@ -304,15 +307,7 @@ fn nobody_waits_in_a_circle_and_every_sum_is_that_of_its_parts() {
              WHERE l.spent_amount <> (SELECT coalesce(sum(s.amount), 0) FROM codex.campaign_spending AS s WHERE s.campaign_id = c.id)
                 OR l.spent_amount > c.allocated_budget_amount",
         ),
-        (
-            "histories of alerts",
-            "SELECT count(*) FROM (
-                 SELECT position = row_number() OVER w AS numbered,
-                        from_status IS NOT DISTINCT FROM lag(to_status) OVER w AS follows
-                 FROM codex.alert_events
-                 WINDOW w AS (PARTITION BY alert_id ORDER BY position)
-             ) AS e WHERE NOT (numbered AND follows)",
-        ),
+        ("histories of alerts", BROKEN_HISTORIES),
         (
             "open alerts under one key",
             "SELECT count(*) FROM (
